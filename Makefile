@@ -1,0 +1,73 @@
+# Every task of the project. `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8000
+VAR_DIR ?= var
+export VAR_DIR
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo run serve test test-embedded test-real check format services services-stop clean
+
+help: ## List the tasks
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  Variables: PORT (8000), VAR_DIR (var), PYTHON (python3), SERVICES=native"
+
+venv: $(BIN)/.runtime ## Make the virtual environment with what the service needs
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; $(PYTHON) is older. Name another: make PYTHON=python3.12 …"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+		|| { echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
+
+$(BIN)/.runtime: requirements.txt | $(BIN)/python
+	@echo "Installing what requirements.txt lists …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(BIN)/.dev: requirements.txt requirements-dev.txt | $(BIN)/python
+	@echo "Installing what requirements-dev.txt lists …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@ $(BIN)/.runtime
+
+demo: $(BIN)/.runtime ## Run everything embedded, with sample data and simulated devices
+	@ALLOW_HTTP=1 WORKER_THREAD=1 $(BIN)/python manage.py demo --port $(PORT)
+
+run: $(BIN)/.runtime ## Run the server on the stores that the environment names, else embedded
+	@ALLOW_HTTP=1 $(BIN)/python manage.py setup_stores
+	@ALLOW_HTTP=1 WORKER_THREAD=1 $(BIN)/granian --interface wsgi --port $(PORT) \
+		--blocking-threads 8 --no-ws iotflow.wsgi:application
+
+services: $(BIN)/.runtime ## Start PostgreSQL, Cassandra, Redis and MongoDB; then: . .services/env
+	@$(BIN)/python deploy/services.py up
+
+services-stop: ## Stop what `make services` started
+	@$(PYTHON) deploy/services.py down
+
+check: $(BIN)/.dev ## Format, lint, types, imports, migrations
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@env -u DATABASE_URL -u MONGODB_URI -u CASSANDRA_HOSTS $(BIN)/mypy iotflow accounts devices events telemetry
+	@$(BIN)/lint-imports
+	@env -u DATABASE_URL -u MONGODB_URI -u CASSANDRA_HOSTS $(BIN)/python manage.py makemigrations --check --dry-run
+
+format: $(BIN)/.dev ## Let ruff format and mend the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+test: $(BIN)/.dev services ## Run the whole suite: on the embedded stores, then on the real servers
+	@$(MAKE) --no-print-directory test-embedded
+	@$(MAKE) --no-print-directory test-real
+
+test-embedded: $(BIN)/.dev ## Run the suite on the embedded stores only
+	@echo "== The suite on the embedded stores"
+	@STORES=embedded $(BIN)/python -m pytest -m "not real" $(ARGS)
+
+test-real: $(BIN)/.dev ## Run the suite on the real servers (make services)
+	@echo "== The suite on the real servers"
+	@STORES=real $(BIN)/python -m pytest $(ARGS)
+
+clean: services-stop ## Remove what the tasks made: environment, servers' data, var
+	rm -rf $(VENV) .services $(VAR_DIR) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""Who: users, their tokens, and how they prove themselves."""

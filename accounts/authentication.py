@@ -1,0 +1,60 @@
+"""How a request proves which user it comes from."""
+
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser
+from django.http import HttpRequest
+from django.utils import timezone
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.plumbing import build_bearer_security_scheme_object
+from knox.auth import TokenAuthentication as KnoxTokenAuthentication
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from accounts.models import Token, User
+
+
+class TokenAuthentication(KnoxTokenAuthentication):
+    """`Authorization: Bearer <token>`. One query: the token with its user."""
+
+    def authenticate_credentials(self, token: bytes) -> tuple[User, Token]:
+        try:
+            token.decode()
+        except UnicodeDecodeError:
+            raise AuthenticationFailed("Invalid token.") from None
+        return super().authenticate_credentials(token)
+
+    def _cleanup_token(self, auth_token: Token) -> bool:
+        """Whether the token has expired. The worker deletes those, so no request has to look."""
+        return auth_token.expiry is not None and auth_token.expiry < timezone.now()
+
+
+class StaffSession(SessionAuthentication):
+    """The admin site's session, with CSRF, for staff only."""
+
+    def authenticate(self, request: Request) -> tuple[Any, None] | None:
+        user: User | AnonymousUser | None = getattr(_django_request(request), "user", None)
+        if user is None or not user.is_staff:
+            return None
+        return super().authenticate(request)
+
+
+def _django_request(request: Request) -> HttpRequest:
+    return request._request
+
+
+class TokenScheme(OpenApiAuthenticationExtension):
+    target_class = TokenAuthentication
+    name = "userToken"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        return build_bearer_security_scheme_object("Authorization", "Bearer")
+
+
+class StaffSessionScheme(OpenApiAuthenticationExtension):
+    target_class = StaffSession
+    name = "staffSession"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        return {"type": "apiKey", "in": "cookie", "name": "sessionid"}

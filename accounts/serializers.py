@@ -1,0 +1,80 @@
+"""Users as the API shows and takes them."""
+
+from typing import Any
+
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError as DjangoValidationError
+from rest_framework import serializers
+
+from accounts.models import USERNAME, User
+from iotflow.lib.timeparse import format_datetime
+
+
+class UserSerializer(serializers.ModelSerializer[User]):
+    is_admin = serializers.BooleanField(source="is_staff", read_only=True)
+    created_at = serializers.SerializerMethodField()
+    last_login = serializers.SerializerMethodField()
+
+    class Meta:
+        model = User
+        fields = [
+            "id",
+            "user_id",
+            "username",
+            "email",
+            "is_active",
+            "is_admin",
+            "created_at",
+            "last_login",
+        ]
+        read_only_fields = fields
+
+    def get_created_at(self, user: User) -> str | None:
+        return format_datetime(user.date_joined)
+
+    def get_last_login(self, user: User) -> str | None:
+        return format_datetime(user.last_login)
+
+
+class RegisterSerializer(serializers.Serializer[Any]):
+    username = serializers.CharField(min_length=3, max_length=150, validators=[USERNAME])
+    email = serializers.EmailField(max_length=254)
+    password = serializers.CharField(max_length=1024, trim_whitespace=False, write_only=True)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        candidate = User(username=attrs["username"], email=attrs["email"])
+        try:
+            validate_password(attrs["password"], candidate)
+        except DjangoValidationError as error:
+            raise serializers.ValidationError({"password": error.messages}) from error
+        return attrs
+
+
+class LoginSerializer(serializers.Serializer[Any]):
+    """`username` may hold an e-mail address; `email` is accepted in its place."""
+
+    username = serializers.CharField(max_length=254, required=False)
+    email = serializers.CharField(max_length=254, required=False)
+    password = serializers.CharField(max_length=1024, trim_whitespace=False, write_only=True)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        login = attrs.get("username") or attrs.get("email")
+        if not login:
+            raise serializers.ValidationError({"username": ["Username or e-mail is required."]})
+        return {"login": login, "password": attrs["password"]}
+
+
+class UserAnswer(serializers.Serializer[Any]):
+    status = serializers.CharField()
+    message = serializers.CharField()
+    user = UserSerializer()
+
+
+class LoginAnswer(UserAnswer):
+    token = serializers.CharField()
+    expires_at = serializers.CharField()
+
+
+class MessageAnswer(serializers.Serializer[Any]):
+    status = serializers.CharField()
+    message = serializers.CharField()

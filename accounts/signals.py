@@ -1,0 +1,6 @@
+"""News that travels upward to the apps that own more about a user."""
+
+from django.dispatch import Signal
+
+# Sent inside the transaction that activates or deactivates a user. Arguments: user.
+user_activity_changed = Signal()

@@ -1,0 +1,184 @@
+"""Who a key belongs to, from Redis for an hour at most, and never a revoked one.
+
+For each key digest Redis holds the `record` of its device and a `mark`, a random text. A record
+carries the mark it was filled under and counts only while the two agree. Invalidating sets a new
+mark: a fill that read the database before the change carries the old one, however late it lands.
+
+Redis may miss an invalidation. So the change and a KeyInvalidation row are one transaction, and
+records are trusted only under a `lease` of two seconds that is renewed by applying what waits in
+that table: one query in two seconds for all processes together. Whoever could not reach Redis
+waits until the lease has ended before answering.
+
+Embedded Redis is private to a process, so nothing is cached there.
+"""
+
+import logging
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import DatabaseError, transaction
+
+from devices.models import KeyInvalidation
+from iotflow.lib import json
+from iotflow.lib.errors import StoreAway
+from iotflow.lib.redis import key, redis, shared
+
+logger = logging.getLogger(__name__)
+LEASE_SECONDS = 2.0
+CHUNK = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRecord:
+    """What answering a device needs of it: the device's info and its key's, as JSON types."""
+
+    id: int
+    name: str
+    device_type: str
+    status: str
+    owner_id: int
+    owner_active: bool
+    latest_epoch: int
+    key_id: int
+    key_prefix: str
+    expires_at: float | None  # seconds since 1970, the earlier of expiry and revocation
+
+    @property
+    def may_write(self) -> bool:
+        return self.status != "inactive" and self.owner_active
+
+    def expired(self, now: datetime) -> bool:
+        return self.expires_at is not None and self.expires_at <= now.timestamp()
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """An answer of the cache: the record, or the mark under which to fill one in."""
+
+    record: DeviceRecord | None = None
+    mark: str | None = None
+
+
+def find(digest: str) -> Lookup:
+    """The cached record of a key, in one round trip; empty when there is none to trust."""
+    if not shared():
+        return Lookup()
+    try:
+        with redis() as client:
+            lease, mark, record = client.mget(_lease(), _mark(digest), _record(digest))
+            if lease is None and not _renew_lease(client):
+                return Lookup()
+            if mark is None:
+                return Lookup(mark=_new_mark(client, digest))
+    except StoreAway:
+        return Lookup()
+    return _read(record, mark.decode())
+
+
+def fill(digest: str, lookup: Lookup, record: DeviceRecord) -> None:
+    """Remember what the database said, under the mark that was there before it was asked."""
+    if lookup.mark is None:
+        return
+    try:
+        with redis() as client:
+            client.set(
+                _record(digest),
+                json.dumps({"mark": lookup.mark, **asdict(record)}),
+                ex=settings.KEY_CACHE_SECONDS,
+            )
+    except StoreAway:
+        logger.info("a key was not cached: Redis is away")
+
+
+def invalidate(digests: Iterable[str]) -> None:
+    """Distrust the records of these keys from the commit of the current transaction on."""
+    if not shared():
+        return
+    rows = KeyInvalidation.objects.bulk_create(
+        [KeyInvalidation(digest=digest) for digest in digests], batch_size=CHUNK
+    )
+    if rows:
+        transaction.on_commit(lambda: _apply_or_wait(rows))
+
+
+def apply_pending(client: Any | None = None) -> int:
+    """Tell Redis of every invalidation it has missed; how many. Raises StoreAway."""
+    rows = list(KeyInvalidation.objects.all()[:CHUNK])
+    if rows:
+        if client is None:
+            with redis() as client:
+                _apply(client, rows)
+        else:
+            _apply(client, rows)
+    return len(rows)
+
+
+def _apply_or_wait(rows: list[KeyInvalidation]) -> None:
+    try:
+        with redis() as client:
+            _apply(client, rows)
+    except StoreAway:
+        logger.warning("Redis missed %d key invalidation(s); they wait", len(rows))
+        time.sleep(LEASE_SECONDS)
+
+
+def _apply(client: Any, rows: list[KeyInvalidation]) -> None:
+    with client.pipeline(transaction=False) as pipe:
+        for row in rows:
+            pipe.set(_mark(row.digest), secrets.token_hex(8), ex=_mark_seconds())
+            pipe.delete(_record(row.digest))
+        pipe.execute()
+    KeyInvalidation.objects.filter(pk__in=[row.pk for row in rows]).delete()
+
+
+def _renew_lease(client: Any) -> bool:
+    """Apply what waits, then trust the cache for a while; False when it may not be trusted yet."""
+    started = time.monotonic()
+    try:
+        while apply_pending(client):
+            pass
+    except DatabaseError:
+        # Nobody can change a device while its database is away, so what is cached still holds.
+        logger.info("the database is away: cached keys are trusted")
+    left = LEASE_SECONDS - (time.monotonic() - started)
+    if left < LEASE_SECONDS / 2:
+        return False
+    client.set(_lease(), b"1", px=int(left * 1000))
+    return True
+
+
+def _new_mark(client: Any, digest: str) -> str:
+    mark = secrets.token_hex(8)
+    if client.set(_mark(digest), mark, ex=_mark_seconds(), nx=True):
+        return mark
+    return str((client.get(_mark(digest)) or b"").decode())
+
+
+def _read(record: bytes | None, mark: str) -> Lookup:
+    if record is None:
+        return Lookup(mark=mark)
+    fields = json.loads(record)
+    if fields.pop("mark") != mark:
+        return Lookup(mark=mark)
+    return Lookup(record=DeviceRecord(**fields), mark=mark)
+
+
+def _mark_seconds() -> int:
+    return 2 * settings.KEY_CACHE_SECONDS
+
+
+def _lease() -> str:
+    return key("apikeys", "lease")
+
+
+def _mark(digest: str) -> str:
+    return key("apikey", digest, "mark")
+
+
+def _record(digest: str) -> str:
+    return key("apikey", digest)

@@ -1,0 +1,176 @@
+"""Whether a device is there: Redis knows exactly, PostgreSQL at most a minute behind.
+
+Redis holds per device a `status` of five minutes and `last_seen`; for all of them the sorted set
+`online` by the time they were last seen, and the same for the keys they used. All of it is derived
+and may be lost: then the database answers.
+"""
+
+import logging
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Q
+from django.utils import timezone
+
+from devices.key_cache import DeviceRecord
+from devices.models import ApiKey, Device
+from iotflow.lib.batches import batched
+from iotflow.lib.errors import StoreAway
+from iotflow.lib.redis import key, redis
+from iotflow.lib.timeparse import now_ms, to_datetime, to_ms
+
+logger = logging.getLogger(__name__)
+DAY = 86_400
+FLUSH_SECONDS = 60
+FLUSH_CHUNK = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    is_online: bool
+    last_seen: datetime | None
+
+
+def add_touches(pipe: Any, records: Collection[DeviceRecord], now_ms: int) -> None:
+    """Add to a pipeline: these devices were heard of at `now_ms`, with these keys."""
+    for device_id in {record.id for record in records}:
+        pipe.set(_status_key(device_id), "online", ex=settings.ONLINE_SECONDS)
+        pipe.set(_last_seen_key(device_id), now_ms, ex=DAY)
+    pipe.zadd(_online_key(), {str(record.id): now_ms for record in records}, gt=True)
+    pipe.zadd(_used_key(), {str(record.key_id): now_ms for record in records}, gt=True)
+
+
+def touch(records: Collection[DeviceRecord]) -> None:
+    """These devices were heard of now; in the database itself while Redis is away."""
+    try:
+        with redis() as client, client.pipeline(transaction=False) as pipe:
+            add_touches(pipe, records, now_ms())
+            pipe.execute()
+    except StoreAway:
+        save_touches(records)
+
+
+def save_touches(records: Collection[DeviceRecord]) -> None:
+    """Write it to the database where that is more than a minute behind: two statements."""
+    now = timezone.now()
+    before = now - timedelta(seconds=FLUSH_SECONDS)
+    Device.objects.filter(
+        Q(last_seen=None) | Q(last_seen__lt=before), pk__in={record.id for record in records}
+    ).update(last_seen=now)
+    ApiKey.objects.filter(
+        Q(last_used=None) | Q(last_used__lt=before), pk__in={record.key_id for record in records}
+    ).update(last_used=now)
+
+
+def presences(devices: Sequence[Device]) -> dict[int, Presence]:
+    """The presence of each device, by id: one round trip for any number of them."""
+    exact = _exact_last_seen([device.pk for device in devices])
+    limit = timezone.now() - timedelta(seconds=settings.ONLINE_SECONDS)
+    answers = {}
+    for device in devices:
+        moments = [m for m in (exact.get(device.pk), device.last_seen) if m is not None]
+        last_seen = max(moments, default=None)
+        answers[device.pk] = Presence(last_seen is not None and last_seen > limit, last_seen)
+    return answers
+
+
+def presence(device: Device) -> Presence:
+    return presences([device])[device.pk]
+
+
+def key_last_used(api_key: ApiKey) -> datetime | None:
+    """When a device last wrote with this key."""
+    try:
+        with redis() as client:
+            score = client.zscore(_used_key(), str(api_key.pk))
+    except StoreAway:
+        score = None
+    return api_key.last_used if score is None else to_datetime(int(score))
+
+
+def online_count() -> int:
+    """How many devices were heard of within ONLINE_SECONDS."""
+    limit = timezone.now() - timedelta(seconds=settings.ONLINE_SECONDS)
+    try:
+        with redis() as client:
+            count = int(client.zcount(_online_key(), to_ms(limit), "+inf"))
+    except StoreAway:
+        count = 0
+    return count or Device.objects.seen_since(limit).count()
+
+
+def flush(since_ms: int = 0) -> int:
+    """Carry what Redis learned since `since_ms` into the database; how many rows.
+
+    Raises StoreAway.
+    """
+    with redis() as client:
+        online = client.zrangebyscore(_online_key(), since_ms, "+inf", withscores=True)
+        used = client.zrangebyscore(_used_key(), since_ms, "+inf", withscores=True)
+    changed = _save(Device, "last_seen", online) + _save(ApiKey, "last_used", used)
+    with redis() as client:
+        client.zremrangebyscore(_online_key(), "-inf", now_ms() - 1000 * settings.ONLINE_SECONDS)
+        client.zremrangebyscore(_used_key(), "-inf", now_ms() - 1000 * DAY)
+    return changed
+
+
+def _save(model: type[Device] | type[ApiKey], field: str, scores: list[tuple[bytes, float]]) -> int:
+    moments = {int(member): to_datetime(int(score)) for member, score in scores}
+    changed = 0
+    for chunk in batched(sorted(moments), FLUSH_CHUNK):
+        behind: list[Any] = [
+            row
+            for row in model.objects.filter(pk__in=chunk).only("pk", field)
+            if (known := getattr(row, field)) is None or known < moments[row.pk]
+        ]
+        for row in behind:
+            setattr(row, field, moments[row.pk])
+        model.objects.bulk_update(behind, [field], batch_size=500)
+        changed += len(behind)
+    return changed
+
+
+def forget(device_ids: Iterable[int]) -> None:
+    """Drop what Redis holds of devices that are gone; what it misses expires."""
+    try:
+        with redis() as client, client.pipeline(transaction=False) as pipe:
+            for device_id in device_ids:
+                pipe.delete(_status_key(device_id), _last_seen_key(device_id))
+                pipe.zrem(_online_key(), device_id)
+            pipe.execute()
+    except StoreAway:
+        logger.info("presence of deleted devices stays in Redis until it expires")
+
+
+def _exact_last_seen(device_ids: Sequence[int]) -> dict[int, datetime]:
+    if not device_ids:
+        return {}
+    try:
+        with redis() as client:
+            values = client.mget([_last_seen_key(device_id) for device_id in device_ids])
+    except StoreAway:
+        return {}
+    return {
+        device_id: to_datetime(int(value))
+        for device_id, value in zip(device_ids, values, strict=True)
+        if value is not None
+    }
+
+
+def _online_key() -> str:
+    return key("devices", "online")
+
+
+def _used_key() -> str:
+    return key("apikeys", "used")
+
+
+def _status_key(device_id: object) -> str:
+    return key("device", device_id, "status")
+
+
+def _last_seen_key(device_id: object) -> str:
+    return key("device", device_id, "last_seen")

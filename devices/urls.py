@@ -1,0 +1,19 @@
+from django.urls import path
+
+from devices import views
+
+urlpatterns = [
+    path("devices", views.DevicesView.as_view()),
+    path("devices/register", views.RegisterView.as_view()),
+    path("devices/status", views.OwnStatusView.as_view()),
+    path("devices/heartbeat", views.HeartbeatView.as_view()),
+    path("devices/config", views.OwnConfigView.as_view()),
+    path("devices/credentials", views.CredentialsView.as_view()),
+    path("devices/<int:device_id>/status", views.StatusView.as_view()),
+    path("devices/<int:device_id>/groups", views.GroupsOfDeviceView.as_view()),
+    path("groups", views.GroupsView.as_view()),
+    path("groups/<int:group_id>", views.OneGroupView.as_view()),
+    path("groups/<int:group_id>/devices", views.GroupDevicesView.as_view()),
+    path("groups/<int:group_id>/devices/<int:device_id>", views.GroupDeviceView.as_view()),
+    path("admin/devices/<int:device_id>/status", views.AdminStatusView.as_view()),
+]

@@ -1,0 +1,1 @@
+"""What happened: the event log, its outbox, and the documents kept beside it in MongoDB."""

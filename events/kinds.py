@@ -1,0 +1,36 @@
+"""The closed list of what can happen. An event of no kind in this list cannot be recorded."""
+
+from django.db import models
+
+
+class Severity(models.TextChoices):
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Kind(models.TextChoices):
+    """`subject.what happened`, in the past tense."""
+
+    USER_REGISTERED = "user.registered"
+    USER_LOGIN = "user.login"
+    USER_LOGIN_FAILED = "user.login_failed"
+    USER_LOGOUT = "user.logout"
+    USER_CHANGED = "user.changed"
+    USER_DEACTIVATED = "user.deactivated"
+    USER_ACTIVATED = "user.activated"
+    USER_DELETED = "user.deleted"
+    DEVICE_REGISTERED = "device.registered"
+    DEVICE_CHANGED = "device.changed"
+    DEVICE_STATUS_CHANGED = "device.status_changed"
+    DEVICE_KEY_ROTATED = "device.key_rotated"
+    DEVICE_KEY_REVOKED = "device.key_revoked"
+    DEVICE_DELETED = "device.deleted"
+    DEVICE_ERASED = "device.erased"
+    GROUP_CREATED = "group.created"
+    GROUP_CHANGED = "group.changed"
+    GROUP_DELETED = "group.deleted"
+    GROUP_DEVICE_ADDED = "group.device_added"
+    GROUP_DEVICE_REMOVED = "group.device_removed"
+    TELEMETRY_SUBMITTED = "telemetry.submitted"
+    TELEMETRY_IMPORTED = "telemetry.imported"

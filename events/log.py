@@ -1,0 +1,90 @@
+"""The public face of the event log: `record` what happened, `submitted` for telemetry."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from events import context, outbox, sinks
+from events.kinds import Kind, Severity
+from events.sinks import Document
+from iotflow.lib.errors import StoreAway
+
+MESSAGE_MAX = 500
+
+
+def record(
+    kind: Kind,
+    message: str,
+    *,
+    actor: str = "system",
+    user_id: int | None = None,
+    device_id: int | None = None,
+    severity: Severity = Severity.INFO,
+    payload: Mapping[str, Any] | None = None,
+) -> None:
+    """Record that something happened, in the transaction that makes it happen.
+
+    It reaches the event log right after the commit, or later when that is away; exactly once.
+    Never put a secret into `message` or `payload`.
+    """
+    outbox.put_and_relay(
+        [
+            event(
+                uuid.uuid4(),
+                kind,
+                message,
+                actor=actor,
+                user_id=user_id,
+                device_id=device_id,
+                severity=severity,
+                payload=payload,
+            )
+        ]
+    )
+
+
+def submitted(documents: Sequence[Document]) -> None:
+    """Record telemetry events: straight into the event log, into the outbox when that is away.
+
+    Raises StoreAway when neither takes them.
+    """
+    try:
+        sinks.deliver(documents)
+    except StoreAway:
+        outbox.put(documents)
+
+
+def event(
+    event_id: uuid.UUID,
+    kind: Kind,
+    message: str,
+    *,
+    actor: str,
+    user_id: int | None = None,
+    device_id: int | None = None,
+    severity: Severity = Severity.INFO,
+    payload: Mapping[str, Any] | None = None,
+    time: datetime | None = None,
+    origin: context.Origin | None = None,
+) -> Document:
+    """An event as a document of JSON types, ready for the outbox or a sink."""
+    moment = time or timezone.now()
+    origin = origin or context.origin()
+    return {
+        "id": str(event_id),
+        "time": moment.isoformat(),
+        "kind": Kind(kind).value,
+        "severity": Severity(severity).value,
+        "message": message[:MESSAGE_MAX],
+        "actor": actor,
+        "user_id": user_id,
+        "device_id": device_id,
+        "address": origin.address,
+        "request_id": origin.request_id,
+        "payload": dict(payload or {}),
+        "expires_at": (moment + timedelta(days=settings.EVENT_RETENTION_DAYS)).isoformat(),
+    }

@@ -1,0 +1,95 @@
+"""Where event documents end up: MongoDB by pymongo, or the embedded database. Idempotent.
+
+Django's bulk_create cannot skip what is there already on MongoDB, so delivery goes through
+pymongo: an event delivered twice is one event.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import connections
+from django.utils.dateparse import parse_datetime
+from pymongo.errors import BulkWriteError, PyMongoError
+
+from events.models import EventLog
+from iotflow.lib.breaker import Breaker
+
+DUPLICATE_KEY = 11000
+breaker = Breaker("MongoDB", PyMongoError, failures=2, pause=1.0)
+
+Document = dict[str, Any]
+
+
+def deliver(documents: Sequence[Document]) -> None:
+    """Store the documents (fields of EventLog, JSON types); those there already are skipped.
+
+    Raises StoreAway; then any part of them may be stored, and delivering again is right.
+    """
+    if settings.EVENTS_EMBEDDED:
+        EventLog.objects.bulk_create(
+            (EventLog(**document) for document in documents), ignore_conflicts=True
+        )
+        return
+    with breaker.guard():
+        try:
+            _collection().insert_many([_to_bson(item) for item in documents], ordered=False)
+        except BulkWriteError as error:
+            failures = error.details.get("writeErrors", [])
+            if error.details.get("writeConcernErrors") or any(
+                failure.get("code") != DUPLICATE_KEY for failure in failures
+            ):
+                raise
+
+
+def ping() -> str:
+    """The version of the store that holds events; raises StoreAway."""
+    if settings.EVENTS_EMBEDDED:
+        with connections["events"].cursor() as cursor:
+            cursor.execute("SELECT sqlite_version()")
+            return f"SQLite {cursor.fetchone()[0]}"
+    with breaker.guard():
+        client = _database().client
+        client.admin.command("ping")
+        return _server_name(client.server_info())
+
+
+def _server_name(build: dict[str, Any]) -> str:
+    """`MongoDB 8.0.4`, or what a compatible server says it is."""
+    for field in ("secantusVersion", "secantus", "secantusdb"):
+        if field in build:
+            return f"SecantusDB {build[field]}"
+    return f"MongoDB {build['version']}"
+
+
+def ensure_indexes() -> None:
+    """The index by which MongoDB drops what has expired. Safe to run again."""
+    if not settings.EVENTS_EMBEDDED:
+        with breaker.guard():
+            _collection().create_index("expires_at", name="event_expiry", expireAfterSeconds=0)
+
+
+def purge_expired(now: datetime) -> int:
+    """Drop what has expired where the store does not do so itself; the number dropped."""
+    if not settings.EVENTS_EMBEDDED:
+        return 0
+    return EventLog.objects.filter(expires_at__lt=now).delete()[0]
+
+
+def _database() -> Any:
+    return connections["events"].database  # type: ignore[attr-defined]  # pymongo's Database
+
+
+def _collection() -> Any:
+    return _database()[EventLog._meta.db_table]
+
+
+def _to_bson(document: Document) -> Document:
+    bson = {name: value for name, value in document.items() if name != "id"}
+    bson["_id"] = document["id"].replace("-", "")
+    for field in ("time", "expires_at"):
+        moment = parse_datetime(document[field])
+        assert moment is not None, field
+        bson[field] = moment.astimezone(UTC)
+    return bson

@@ -1,0 +1,1 @@
+"""Leaf modules any app may use; they know no app and no model."""

@@ -1,0 +1,34 @@
+"""Who is on the other end of the wire."""
+
+from functools import lru_cache
+from ipaddress import ip_address, ip_network
+
+from django.conf import settings
+from django.http import HttpRequest
+
+
+def client_address(request: HttpRequest) -> str:
+    """The last hop that is not one of TRUSTED_PROXIES; a header from anybody else is ignored."""
+    address = request.META.get("REMOTE_ADDR", "")
+    hops = [hop.strip() for hop in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
+    while hops and _trusted(address, tuple(settings.TRUSTED_PROXIES)):
+        hop = hops.pop()
+        if not _is_address(hop):
+            break
+        address = hop
+    return address
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=1024)
+def _trusted(address: str, networks: tuple[str, ...]) -> bool:
+    return _is_address(address) and any(
+        ip_address(address) in ip_network(network, strict=False) for network in networks
+    )

@@ -1,0 +1,70 @@
+"""A circuit breaker: a dead store costs its callers microseconds, not a time-out each.
+
+The kept libraries hold a lock while the guarded call runs, which would line up every thread of
+the process behind one slow server; this one only locks its own counters.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from iotflow.lib.errors import StoreAway
+
+logger = logging.getLogger(__name__)
+
+
+class Breaker:
+    """Opens after `failures` in a row; then lets one call through every `pause` seconds."""
+
+    def __init__(
+        self,
+        store: str,
+        *errors: type[Exception],
+        failures: int = 3,
+        pause: float = 1.0,
+    ) -> None:
+        self.store = store
+        self.errors = errors
+        self.failures = failures
+        self.pause = pause
+        self._lock = threading.Lock()
+        self._failed = 0
+        self._next_try = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        return self._failed >= self.failures
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Run a call to the store; its `errors` become StoreAway, which an open one raises."""
+        self._admit()
+        try:
+            yield
+        except self.errors as error:
+            self._fail(error)
+            raise StoreAway(self.store) from error
+        self._succeed()
+
+    def _admit(self) -> None:
+        with self._lock:
+            if not self.is_open:
+                return
+            if time.monotonic() < self._next_try:
+                raise StoreAway(self.store)
+            self._next_try = time.monotonic() + self.pause  # this caller tries, the others wait
+
+    def _fail(self, error: Exception) -> None:
+        with self._lock:
+            self._failed += 1
+            self._next_try = time.monotonic() + self.pause
+            if self._failed == self.failures:
+                logger.warning("%s is away: %s", self.store, error)
+
+    def _succeed(self) -> None:
+        with self._lock:
+            if self.is_open:
+                logger.warning("%s is back", self.store)
+            self._failed = 0

@@ -1,0 +1,149 @@
+"""The one shape of every error answer, and the errors that are ours."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, JsonResponse
+from rest_framework import exceptions, status
+from rest_framework.response import Response
+
+logger = logging.getLogger(__name__)
+
+
+class StoreAway(Exception):
+    """A store that the promise needs did not answer in time; nothing is promised."""
+
+    def __init__(self, store: str, retry_after: int = 1) -> None:
+        super().__init__(f"{store} did not answer in time.")
+        self.store = store
+        self.retry_after = retry_after
+
+
+class Conflict(exceptions.APIException):
+    """What was asked for contradicts what is stored already."""
+
+    status_code = status.HTTP_409_CONFLICT
+    default_code = "conflict"
+
+    def __init__(self, message: str, fields: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.fields = fields or {}
+
+
+CODES = {
+    400: "validation_error",
+    401: "not_authenticated",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    406: "not_acceptable",
+    409: "conflict",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    429: "too_many_requests",
+    500: "server_error",
+    503: "store_unavailable",
+}
+NOT_FOUND = "There is nothing here, or nothing that you may see."
+
+
+def error_body(
+    code: int, message: str, details: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, Any]:
+    """`{"error", "message"}` and, where fields are at fault, `{"details": {field: [reasons]}}`."""
+    body: dict[str, Any] = {"error": CODES.get(code, "error"), "message": message}
+    if details:
+        body["details"] = {field: list(reasons) for field, reasons in details.items()}
+    return body
+
+
+def error_response(
+    code: int, message: str, details: Mapping[str, Sequence[str]] | None = None
+) -> JsonResponse:
+    """An error answer from outside the views: middleware, handlers of Django's own errors."""
+    return JsonResponse(error_body(code, message, details), status=code)
+
+
+def store_away_response(error: StoreAway) -> JsonResponse:
+    response = error_response(503, f"{error} Nothing was promised; try again.")
+    response["Retry-After"] = str(error.retry_after)
+    return response
+
+
+def as_store_away(error: BaseException) -> StoreAway | None:
+    """`error` as the absence of a store, or None where it is something else."""
+    if isinstance(error, StoreAway):
+        return error
+    if isinstance(error, OperationalError | InterfaceError):
+        logger.warning("the database did not answer: %s", error)
+        return StoreAway("The database")
+    return None
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
+    """DRF's hook: any expected error as the one shape; None (a 500) for a defect of ours."""
+    if away := as_store_away(error):
+        return Response(
+            error_body(503, f"{away} Nothing was promised; try again."),
+            status=503,
+            headers={"Retry-After": str(away.retry_after)},
+        )
+    if isinstance(error, Http404):
+        return Response(error_body(404, NOT_FOUND), status=404)
+    if isinstance(error, PermissionDenied):
+        return Response(error_body(403, "You may not do that."), status=403)
+    if not isinstance(error, exceptions.APIException):
+        return None
+    return Response(
+        error_body(error.status_code, _message(error), _details(error)),
+        status=error.status_code,
+        headers=_headers(error),
+    )
+
+
+def _message(error: exceptions.APIException) -> str:
+    if isinstance(error, exceptions.ValidationError):
+        fields = ", ".join(dict(_flatten(error.detail)))
+        return f"Not accepted as sent; see: {fields}."
+    if isinstance(error, exceptions.NotFound):
+        return NOT_FOUND
+    return str(error.detail)
+
+
+def _details(error: exceptions.APIException) -> dict[str, list[str]]:
+    if isinstance(error, exceptions.ValidationError):
+        return dict(_flatten(error.detail))
+    if isinstance(error, Conflict):
+        return {field: [reason] for field, reason in error.fields.items()}
+    if isinstance(error, exceptions.ParseError):
+        return {"body": [str(error.detail)]}
+    if isinstance(error, exceptions.UnsupportedMediaType):
+        return {"Content-Type": [str(error.detail)]}
+    return {}
+
+
+def _headers(error: exceptions.APIException) -> dict[str, str]:
+    headers = {}
+    if challenge := getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = challenge
+    if wait := getattr(error, "wait", None):
+        headers["Retry-After"] = str(int(wait))
+    return headers
+
+
+def _flatten(detail: Any, path: str = "") -> Iterator[tuple[str, list[str]]]:
+    """DRF's nested details as (dotted field, reasons); what names no field is the whole `body`."""
+    if isinstance(detail, Mapping):
+        for field, inner in detail.items():
+            name = "" if field == "non_field_errors" else str(field)
+            yield from _flatten(inner, ".".join(filter(None, (path, name))))
+    elif isinstance(detail, list) and any(isinstance(item, Mapping | list) for item in detail):
+        for index, item in enumerate(detail):
+            if item:
+                yield from _flatten(item, f"{path}.{index}" if path else str(index))
+    else:
+        reasons = detail if isinstance(detail, list) else [detail]
+        yield path or "body", [str(reason) for reason in reasons]

@@ -1,0 +1,21 @@
+import signal
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from iotflow.worker import Worker
+
+
+class Command(BaseCommand):
+    help = (
+        "Do the background work until SIGTERM or Ctrl-C: deliver waiting events, save when devices "
+        "were last seen, erase what deleted devices left, drop what has expired."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> str:
+        worker = Worker()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: worker.stop())
+        self.stdout.write("The worker runs. Ctrl-C ends it.")
+        worker.run()
+        return "The worker has ended."

@@ -1,0 +1,70 @@
+"""What has to hold before any view runs, and when one fails."""
+
+import logging
+from collections.abc import Callable
+
+from django.conf import settings
+from django.db import DatabaseError
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from iotflow.lib.errors import (
+    StoreAway,
+    as_store_away,
+    error_response,
+    store_away_response,
+)
+
+logger = logging.getLogger(__name__)
+DRAIN_BYTES = 32 * 1024 * 1024
+CHUNK = 64 * 1024
+
+
+class ApiGuard:
+    """Bounds a request to the API, and turns the absence of a store into a 503 everywhere."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if is_api(request):
+            if "%00" in request.META.get("QUERY_STRING", ""):
+                return error_response(
+                    400, "The query holds a NUL character.", {"query": ["Remove %00."]}
+                )
+            if _content_length(request) > settings.MAX_BODY_BYTES:
+                return self._too_large(request)
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        away = as_store_away(error)
+        if away is None and isinstance(error, DatabaseError) and "pymongo" in repr(error.__cause__):
+            away = StoreAway("The event log")
+        if away is None:
+            return None
+        if is_api(request):
+            return store_away_response(away)
+        response = render(request, "503.html", {"store": away.store}, status=503)
+        response["Retry-After"] = str(away.retry_after)
+        return response
+
+    def _too_large(self, request: HttpRequest) -> HttpResponse:
+        """413. The body is read first, to a bound: a client still sending would see a reset."""
+        left = DRAIN_BYTES
+        while left > 0 and (chunk := request.read(CHUNK)):
+            left -= len(chunk)
+        limit = settings.MAX_BODY_BYTES
+        return error_response(
+            413, f"The body has more than {limit} bytes.", {"body": [f"At most {limit} bytes."]}
+        )
+
+
+def is_api(request: HttpRequest) -> bool:
+    return request.path_info.startswith("/api/")
+
+
+def _content_length(request: HttpRequest) -> int:
+    try:
+        return int(request.META.get("CONTENT_LENGTH") or 0)
+    except ValueError:
+        return 0

@@ -1,0 +1,390 @@
+"""IoTFlow's one settings file, read from the environment.
+
+Each store is chosen by its own variable and is embedded where that variable is unset
+(docs/settings.md lists them all). Everything embedded lives under VAR_DIR.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from iotflow import __version__
+from iotflow.secretfile import made_up_secret
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+
+
+def bounded(name: str, default: int, least: int, most: int) -> int:
+    """An integer variable; ImproperlyConfigured names it when it is no integer or out of bounds."""
+    try:
+        value = int(env.str(name, default=str(default)))
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} must be a whole number.") from error
+    if not least <= value <= most:
+        raise ImproperlyConfigured(f"{name} must be from {least} to {most}, not {value}.")
+    return value
+
+
+def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
+    """A variable with a closed set of values; ImproperlyConfigured names it and them otherwise."""
+    value = env.str(name, default=default)
+    if value not in allowed:
+        raise ImproperlyConfigured(f"{name} must be one of {', '.join(allowed)}, not {value!r}.")
+    return value
+
+
+# --- Where things are ---------------------------------------------------------------------------
+VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var"))).resolve()
+VAR_DIR.mkdir(parents=True, exist_ok=True)
+ROOT_URLCONF = "iotflow.urls"
+WSGI_APPLICATION = "iotflow.wsgi.application"
+
+# --- Safety -------------------------------------------------------------------------------------
+DEBUG = env.bool("DEBUG", default=False)
+ALLOW_HTTP = env.bool("ALLOW_HTTP", default=False)
+EMBEDDED_DATABASE = not env.str("DATABASE_URL", default="")
+
+
+def secret(name: str) -> str:
+    """A secret of at least 32 characters; made up only where one machine holds everything."""
+    value = env.str(name, default="")
+    if not value and (EMBEDDED_DATABASE or DEBUG):
+        return made_up_secret(VAR_DIR / name.lower())
+    if len(value) < 32:
+        raise ImproperlyConfigured(
+            f"{name} must be set to at least 32 random characters when DATABASE_URL is set: "
+            "every process has to share it. One way: openssl rand -base64 48"
+        )
+    return value
+
+
+SECRET_KEY = secret("SECRET_KEY")
+API_KEY_PEPPER = secret("API_KEY_PEPPER")
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=[])
+SECURE_SSL_REDIRECT = not ALLOW_HTTP
+SECURE_HSTS_SECONDS = 0 if ALLOW_HTTP else bounded("HSTS_SECONDS", 31_536_000, 0, 10**9)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HSTS_SECONDS > 0
+SECURE_REDIRECT_EXEMPT = [r"^health$"]  # a probe inside the host speaks plain HTTP
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not ALLOW_HTTP
+SESSION_COOKIE_HTTPONLY = True
+CSRF_FAILURE_VIEW = "iotflow.views.csrf_failure"
+X_FRAME_OPTIONS = "DENY"
+# Only a proxy that is trusted by address may say that the first hop was HTTPS.
+if TRUSTED_PROXIES:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+# --- Applications -------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "django_filters",
+    "knox",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "events",
+    "accounts",
+    "devices",
+    "telemetry",
+    "iotflow",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "events.context.RequestContext",
+    "iotflow.middleware.ApiGuard",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# --- Stores -------------------------------------------------------------------------------------
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DATABASE_ROUTERS = ["iotflow.routers.EventsRouter"]
+TEST_SUFFIX = env.str("TEST_SUFFIX", default="")
+
+# Deferred transactions answer "database is locked" at once when two of them turn into writers;
+# immediate ones wait for each other.
+SQLITE_OPTIONS = {
+    "transaction_mode": "IMMEDIATE",
+    "timeout": 20,
+    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+}
+
+
+def sqlite(name: str) -> dict[str, Any]:
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": VAR_DIR / f"{name}.sqlite3",
+        "OPTIONS": dict(SQLITE_OPTIONS),
+        # A file, not memory: the group committer reads it from its own thread.
+        "TEST": {"NAME": VAR_DIR / f"test-{name}{TEST_SUFFIX}.sqlite3"},
+    }
+
+
+if EMBEDDED_DATABASE:
+    default_database = sqlite("iotflow")
+else:
+    default_database = env.db_url("DATABASE_URL")
+    if default_database["ENGINE"].endswith("sqlite3"):
+        default_database["OPTIONS"] = dict(SQLITE_OPTIONS)
+    else:
+        default_database["CONN_MAX_AGE"] = 600
+        default_database["CONN_HEALTH_CHECKS"] = True
+        default_database.setdefault("OPTIONS", {}).update(
+            connect_timeout=2, options="-c statement_timeout=10000 -c lock_timeout=5000"
+        )
+
+MONGODB_URI = env.str("MONGODB_URI", default="")
+EVENTS_EMBEDDED = not MONGODB_URI
+if EVENTS_EMBEDDED:
+    events_database = sqlite("events")
+else:
+    events_database = {
+        "ENGINE": "django_mongodb_backend",
+        "HOST": MONGODB_URI,
+        "NAME": env.str("MONGODB_DATABASE", default="iotflow"),
+        # Without timeoutMS a server that hangs holds its caller for half a minute.
+        "OPTIONS": {
+            "timeoutMS": bounded("MONGODB_TIMEOUT_MS", 800, 50, 60_000),
+            "serverSelectionTimeoutMS": 500,
+            "connectTimeoutMS": 500,
+            "retryWrites": True,
+            "tz_aware": False,
+        },
+    }
+DATABASES: dict[str, Any] = {"default": default_database, "events": events_database}
+
+CASSANDRA_HOSTS = env.str("CASSANDRA_HOSTS", default="")
+CASSANDRA_KEYSPACE = env.str("CASSANDRA_KEYSPACE", default="telemetry")
+CASSANDRA_CONSISTENCY = choice(
+    "CASSANDRA_CONSISTENCY",
+    "LOCAL_QUORUM",
+    ("ONE", "LOCAL_ONE", "QUORUM", "LOCAL_QUORUM", "EACH_QUORUM", "ALL"),
+)
+TELEMETRY_STORE = "cassandra" if CASSANDRA_HOSTS else "sql"
+if CASSANDRA_HOSTS:
+    from cassandra import ConsistencyLevel
+    from cassandra.cluster import EXEC_PROFILE_DEFAULT, ExecutionProfile
+    from cassandra.policies import ConstantReconnectionPolicy
+    from cassandra.query import tuple_factory
+
+    consistency = getattr(ConsistencyLevel, CASSANDRA_CONSISTENCY)
+
+    datacenter = env.str("CASSANDRA_DATACENTER", default="")
+    replication_factor = bounded("CASSANDRA_REPLICATION_FACTOR", 1, 1, 15)
+    INSTALLED_APPS.insert(0, "django_cassandra_engine")
+    DATABASES["cassandra"] = {
+        "ENGINE": "django_cassandra_engine",
+        "NAME": CASSANDRA_KEYSPACE,
+        "USER": env.str("CASSANDRA_USERNAME", default=""),
+        "PASSWORD": env.str("CASSANDRA_PASSWORD", default=""),
+        "HOST": CASSANDRA_HOSTS,
+        "TEST": {"NAME": CASSANDRA_KEYSPACE},
+        "OPTIONS": {
+            "replication": (
+                {"strategy_class": "NetworkTopologyStrategy", datacenter: replication_factor}
+                if datacenter
+                else {"strategy_class": "SimpleStrategy", "replication_factor": replication_factor}
+            ),
+            "connection": {
+                # Connecting while apps load would keep every command from starting without it.
+                "lazy_connect": True,
+                "retry_connect": True,
+                "execution_profiles": {
+                    EXEC_PROFILE_DEFAULT: ExecutionProfile(consistency_level=consistency),
+                    "telemetry": ExecutionProfile(
+                        consistency_level=consistency, row_factory=tuple_factory
+                    ),
+                },
+                "port": bounded("CASSANDRA_PORT", 9042, 1, 65535),
+                "connect_timeout": 2,
+                "control_connection_timeout": 2,
+                # The driver's own policy backs off to ten minutes.
+                "reconnection_policy": ConstantReconnectionPolicy(1.0, max_attempts=None),
+            },
+        },
+    }
+
+REDIS_URL = env.str("REDIS_URL", default="")
+if not REDIS_URL and env.str("REDIS_HOST", default=""):
+    redis_password = quote(env.str("REDIS_PASSWORD", default=""), safe="")
+    REDIS_URL = (
+        f"redis://{':' + redis_password + '@' if redis_password else ''}{env.str('REDIS_HOST')}"
+        f":{bounded('REDIS_PORT', 6379, 1, 65535)}/{bounded('REDIS_DB', 0, 0, 1023)}"
+    )
+REDIS_EMBEDDED = not REDIS_URL
+REDIS_TIMEOUT_MS = bounded("REDIS_TIMEOUT_MS", 250, 10, 10_000)
+if REDIS_EMBEDDED:
+    from fakeredis import FakeRedisConnection
+
+    cache_options: dict[str, Any] = {
+        "CONNECTION_POOL_KWARGS": {"connection_class": FakeRedisConnection}
+    }
+else:
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    cache_options = {
+        "SOCKET_CONNECT_TIMEOUT": REDIS_TIMEOUT_MS / 1000,
+        "SOCKET_TIMEOUT": REDIS_TIMEOUT_MS / 1000,
+        # redis-py retries by itself, for seconds, when the server is down.
+        "CONNECTION_POOL_KWARGS": {"retry": Retry(NoBackoff(), 0), "max_connections": 256},
+    }
+CACHES = {
+    "default": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": REDIS_URL or "redis://embedded:6379/0",
+        "OPTIONS": cache_options,
+    }
+}
+REDIS_PREFIX = env.str("REDIS_PREFIX", default="iotflow")
+
+# --- Who ----------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = ["accounts.backends.UsernameOrEmail"]
+KNOX_TOKEN_MODEL = "accounts.Token"  # noqa: S105
+USER_TOKEN_DAYS = bounded("USER_TOKEN_DAYS", 30, 1, 3650)
+REST_KNOX = {
+    "TOKEN_TTL": timedelta(days=USER_TOKEN_DAYS),
+    "AUTO_REFRESH": True,
+    "MIN_REFRESH_INTERVAL": 3600,
+    "AUTH_HEADER_PREFIX": "Bearer",
+    "TOKEN_PREFIX": "iotu_",
+}
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "admin:login"
+
+# --- The API ------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "accounts.authentication.TokenAuthentication",
+        "accounts.authentication.StaffSession",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PARSER_CLASSES": ["iotflow.lib.json.JSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["iotflow.lib.json.JSONRenderer"],
+    "DEFAULT_PAGINATION_CLASS": None,
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "iotflow.lib.errors.exception_handler",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+    "URL_FORMAT_OVERRIDE": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "IoTFlow",
+    "DESCRIPTION": "Register devices, submit telemetry, read it back.",
+    "VERSION": __version__,
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SCHEMA_PATH_PREFIX": r"/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {"DeviceStatus": "devices.models.Device.Status"},
+}
+MAX_BODY_BYTES = bounded("MAX_BODY_BYTES", 1_048_576, 1024, 1 << 30)
+DATA_UPLOAD_MAX_MEMORY_SIZE = None  # ApiGuard holds MAX_BODY_BYTES under /api/
+LIST_LIMIT = bounded("LIST_LIMIT", 100, 1, 1000)
+LIST_LIMIT_MAX = bounded("LIST_LIMIT_MAX", 1000, 1, 100_000)
+
+# --- Telemetry ----------------------------------------------------------------------------------
+HISTORY_LIMIT = bounded("HISTORY_LIMIT", 100, 1, 100_000)
+HISTORY_LIMIT_MAX = bounded("HISTORY_LIMIT_MAX", 10_000, 1, 100_000)
+HISTORY_SCAN_ROWS = bounded("HISTORY_SCAN_ROWS", 200_000, 1000, 100_000_000)
+MEASUREMENTS_MAX = bounded("MEASUREMENTS_MAX", 100, 1, 1000)
+MEASUREMENT_NAME_MAX = bounded("MEASUREMENT_NAME_MAX", 64, 1, 255)
+STRING_VALUE_BYTES = bounded("STRING_VALUE_BYTES", 1024, 1, 1 << 20)
+JSON_VALUE_BYTES = bounded("JSON_VALUE_BYTES", 4096, 2, 1 << 20)
+CLOCK_SKEW_SECONDS = bounded("CLOCK_SKEW_SECONDS", 600, 0, 366 * 86_400)
+TELEMETRY_RETENTION_DAYS = bounded("TELEMETRY_RETENTION_DAYS", 0, 0, 7300)
+USER_FEED_DAYS = bounded("USER_FEED_DAYS", 7, 1, 365)
+IDEMPOTENCY_HOURS = bounded("IDEMPOTENCY_HOURS", 24, 1, 24 * 365)
+INGEST_WAIT_MS = bounded("INGEST_WAIT_MS", 1500, 50, 60_000)
+INGEST_QUEUE = bounded("INGEST_QUEUE", 2000, 1, 1_000_000)
+INGEST_GROUP = bounded("INGEST_GROUP", 200, 1, 10_000)
+INGEST_GROUP_BYTES = bounded("INGEST_GROUP_BYTES", 200_000, 1000, 10_000_000)
+IMPORT_GROUP = bounded("IMPORT_GROUP", 500, 1, 1000)
+
+# --- Caches and presence ------------------------------------------------------------------------
+KEY_CACHE_SECONDS = bounded("KEY_CACHE_SECONDS", 3600, 1, 86_400)
+LATEST_CACHE_SECONDS = bounded("LATEST_CACHE_SECONDS", 600, 1, 86_400)
+ONLINE_SECONDS = bounded("ONLINE_SECONDS", 300, 1, 86_400)
+
+# --- Events and background work -----------------------------------------------------------------
+EVENT_RETENTION_DAYS = bounded("EVENT_RETENTION_DAYS", 90, 1, 36_500)
+WORKER_THREAD = env.bool("WORKER_THREAD", default=False)
+
+# --- Pages, times, logs -------------------------------------------------------------------------
+LANGUAGE_CODE = "en"
+TIME_ZONE = env.str("TIME_ZONE", default="UTC")
+USE_TZ = True
+USE_I18N = True
+STATIC_URL = "static/"
+WHITENOISE_USE_FINDERS = True  # static files are served from the packages, with nothing to collect
+UNFOLD = {
+    "SITE_TITLE": "IoTFlow",
+    "SITE_HEADER": "IoTFlow",
+    "SITE_SUBHEADER": f"Version {__version__}",
+    "SITE_SYMBOL": "sensors",
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+}
+LOG_LEVEL = choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    "loggers": {
+        # The driver logs a line for every attempt at a node that is away; our breaker logs one.
+        "cassandra": {"level": "ERROR"},
+        "cassandra.cluster": {"level": "CRITICAL"},
+        "cassandra.pool": {"level": "CRITICAL"},
+        "django.request": {"level": "ERROR"},
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
+        "httpx": {"level": "WARNING"},
+        "pymongo": {"level": "ERROR"},
+    },
+}

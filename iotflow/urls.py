@@ -1,0 +1,32 @@
+"""Every address of IoTFlow."""
+
+from django.contrib import admin
+from django.urls import URLPattern, URLResolver, include, path, re_path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from iotflow import views
+
+api: list[URLPattern | URLResolver] = [
+    path("", include("accounts.urls")),
+    path("", include("devices.urls")),
+    path("", include("telemetry.urls")),
+    path("health", views.HealthView.as_view()),
+    path("status", views.StatusView.as_view()),
+]
+
+urlpatterns = [
+    path("", views.front),
+    path("health", views.HealthView.as_view()),
+    path("status", views.StatusView.as_view()),
+    path("admin/", admin.site.urls),
+    path("api/v1", views.front),
+    path("api/v1/", include(api)),
+    path("api/schema", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    re_path(r"^api/", views.api_not_found),
+]
+
+handler400 = "iotflow.views.bad_request"
+handler403 = "iotflow.views.forbidden"
+handler404 = "iotflow.views.not_found"
+handler500 = "iotflow.views.server_error"

@@ -1,0 +1,142 @@
+"""The front page, health and status, and what Django answers by itself."""
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from drf_spectacular.utils import OpenApiParameter, extend_schema, inline_serializer
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from iotflow import __version__, health
+from iotflow.lib.errors import NOT_FOUND, error_response
+from iotflow.lib.pagination import flag
+from iotflow.lib.timeparse import format_ms, now_ms
+from iotflow.middleware import is_api
+
+ENDPOINTS = {
+    "register a user": "POST /api/v1/auth/register",
+    "log in": "POST /api/v1/auth/login",
+    "register a device": "POST /api/v1/devices/register",
+    "submit telemetry": "POST /api/v1/telemetry",
+    "history": "GET /api/v1/telemetry/{device_id}",
+    "latest values": "GET /api/v1/telemetry/{device_id}/latest",
+    "health": "GET /health",
+    "schema": "GET /api/schema",
+}
+HEALTH_MESSAGES = {
+    "healthy": "Every store answers.",
+    "degraded": "Readings are stored; a store is away and what needs it is slower or waits.",
+    "unhealthy": "Readings cannot be stored now.",
+}
+
+
+def front(request: HttpRequest) -> HttpResponse:
+    """A page for a browser; the endpoints for a client that asks for JSON."""
+    facts = {"name": "IoTFlow", "version": __version__, "endpoints": ENDPOINTS, "docs": "/api/docs"}
+    if request.accepts("text/html") and "text/html" in request.headers.get("Accept", ""):
+        response = render(request, "front.html", facts)
+    else:
+        response = JsonResponse(facts)
+    response["Vary"] = "Accept"
+    return response
+
+
+class HealthView(APIView):
+    permission_classes = []
+
+    @extend_schema(
+        parameters=[OpenApiParameter("detailed", bool)],
+        responses=inline_serializer(
+            "Health",
+            {
+                "status": serializers.CharField(),
+                "message": serializers.CharField(),
+                "version": serializers.CharField(),
+            },
+        ),
+    )
+    def get(self, request: Request) -> Response:
+        """Whether this process lives; with `detailed`, whether every store answers."""
+        if not flag(request, "detailed", False):
+            return Response(
+                {"status": "healthy", "message": "IoTFlow is running.", "version": __version__}
+            )
+        state = health.check()
+        is_staff = bool(request.user and request.user.is_staff)
+        body: dict[str, Any] = {
+            "status": state.status,
+            "message": HEALTH_MESSAGES[state.status],
+            "version": __version__,
+            "stores": {name: store.body(is_staff) for name, store in state.stores.items()},
+        }
+        if is_staff:
+            body["outbox_seconds"] = state.outbox_seconds
+        if state.can_write:
+            return Response(body)
+        return Response(body, status=503, headers={"Retry-After": "1"})
+
+
+class StatusView(APIView):
+    authentication_classes = []
+    permission_classes = []
+
+    @extend_schema(
+        responses=inline_serializer(
+            "SystemStatus",
+            {
+                "status": serializers.CharField(),
+                "version": serializers.CharField(),
+                "time": serializers.CharField(),
+                "stores": serializers.DictField(child=serializers.CharField()),
+            },
+        )
+    )
+    def get(self, request: Request) -> Response:
+        """The system's state in brief."""
+        state = health.check()
+        return Response(
+            {
+                "status": state.status,
+                "message": HEALTH_MESSAGES[state.status],
+                "version": __version__,
+                "time": format_ms(now_ms()),
+                "stores": {
+                    name: "up" if store.up else "down" for name, store in state.stores.items()
+                },
+            }
+        )
+
+
+def api_not_found(request: HttpRequest) -> HttpResponse:
+    return error_response(404, NOT_FOUND)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if is_api(request):
+        return error_response(404, NOT_FOUND)
+    return render(request, "404.html", status=404)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return error_response(400, "The request is malformed.")
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if is_api(request):
+        return error_response(403, "You may not do that.")
+    return render(request, "403.html", status=403)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    if is_api(request):
+        return error_response(403, f"The CSRF check failed: {reason}")
+    return render(request, "403.html", {"reason": reason}, status=403)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    if is_api(request):
+        return error_response(500, "Something went wrong here; it has been logged.")
+    return render(request, "500.html", status=500)

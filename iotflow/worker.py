@@ -1,0 +1,98 @@
+"""The background work, done by `manage.py worker` or by one thread of an embedded server.
+
+Every job is safe to break off, to run again and to run in several workers at once.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from django.contrib.sessions.models import Session
+from django.db import DatabaseError, close_old_connections
+from django.utils import timezone
+
+from accounts.models import Token
+from devices import key_cache, presence
+from events import outbox, sinks
+from iotflow.lib.errors import StoreAway
+from iotflow.lib.timeparse import now_ms
+from telemetry import services as telemetry
+
+logger = logging.getLogger(__name__)
+
+
+def drop_expired() -> None:
+    """Tokens, sessions, events and telemetry that have outlived their time."""
+    now = timezone.now()
+    Token.objects.filter(expiry__lt=now).delete()
+    Session.objects.filter(expire_date__lt=now).delete()
+    sinks.purge_expired(now)
+    telemetry.purge()
+
+
+class PresenceFlush:
+    """Carries presence into the database: everything at first, then what is new."""
+
+    def __init__(self) -> None:
+        self._since = 0
+
+    def __call__(self) -> None:
+        started = now_ms()
+        presence.flush(self._since)
+        self._since = started - 1000
+
+
+@dataclass(slots=True)
+class Job:
+    name: str
+    every: float
+    run: Callable[[], object]
+    due: float = field(default=0.0)
+
+
+def jobs() -> list[Job]:
+    return [
+        Job("deliver events", 1.0, outbox.relay_all),
+        Job("invalidate cached keys", 1.0, key_cache.apply_pending),
+        Job("save when devices were last seen", 30.0, PresenceFlush()),
+        Job("erase what deleted devices left", 10.0, telemetry.erase_deleted),
+        Job("drop what has expired", 3600.0, drop_expired),
+    ]
+
+
+class Worker:
+    """Runs each job when it is due until told to stop; a job that fails is tried again."""
+
+    def __init__(self) -> None:
+        self._jobs = jobs()
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def start_thread(self) -> None:
+        threading.Thread(target=self.run, name="worker", daemon=True).start()
+
+    def run(self) -> None:
+        while not self._stop.is_set():
+            self.run_due(time.monotonic())
+            self._stop.wait(max(0.05, min(job.due for job in self._jobs) - time.monotonic()))
+
+    def run_due(self, now: float) -> None:
+        for job in self._jobs:
+            if job.due <= now and not self._stop.is_set():
+                self._run(job)
+                job.due = time.monotonic() + job.every
+
+    def _run(self, job: Job) -> None:
+        close_old_connections()
+        try:
+            job.run()
+        except (StoreAway, DatabaseError) as error:
+            logger.info("%s: later (%s)", job.name, error)
+        except Exception:
+            logger.exception("%s failed", job.name)
+        finally:
+            close_old_connections()

@@ -1,0 +1,1 @@
+"""What devices say: readings, where they are stored, how they get in and out."""

@@ -1,0 +1,109 @@
+"""Telemetry on the relational database, for an installation without Cassandra; and what telemetry
+keeps there in any case. Cassandra's tables are in telemetry.tables.
+"""
+
+from django.conf import settings
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+
+if settings.CASSANDRA_HOSTS:
+    from telemetry.tables import (  # noqa: F401  (sync_cassandra looks for them here)
+        DeviceDataTable,
+        DeviceDayTable,
+        LatestDataTable,
+        UserDataTable,
+        UserHourTable,
+    )
+
+
+class TypedValue(models.Model):
+    """A value in the column of its type; `kind` names it (telemetry.stores.cells)."""
+
+    kind = models.CharField(max_length=5)
+    double_value = models.FloatField(null=True)
+    long_value = models.BigIntegerField(null=True)
+    bool_value = models.BooleanField(null=True)
+    text_value = models.TextField(null=True)
+
+    class Meta:
+        abstract = True
+
+
+class DeviceData(TypedValue):
+    """One value of one measurement; its `key` is empty in the row that holds metadata."""
+
+    pk = models.CompositePrimaryKey("device_id", "ts", "key")
+    device_id = models.BigIntegerField()
+    ts = models.BigIntegerField()
+    key = models.CharField(max_length=255)
+    expires = models.BigIntegerField(null=True)
+
+    class Meta:
+        db_table = "device_data"
+
+    def __str__(self) -> str:
+        return f"{self.device_id} {self.ts} {self.key}"
+
+
+class LatestData(TypedValue):
+    pk = models.CompositePrimaryKey("device_id", "key")
+    device_id = models.BigIntegerField()
+    key = models.CharField(max_length=255)
+    ts = models.BigIntegerField()
+    written = models.BigIntegerField()
+    expires = models.BigIntegerField(null=True)
+
+    class Meta:
+        db_table = "latest_data"
+
+    def __str__(self) -> str:
+        return f"{self.device_id} {self.key}"
+
+
+class UserData(models.Model):
+    """A value in the feed of its device's owner, kept for USER_FEED_DAYS."""
+
+    pk = models.CompositePrimaryKey("user_id", "ts", "device_id", "key")
+    user_id = models.BigIntegerField()
+    ts = models.BigIntegerField()
+    device_id = models.BigIntegerField()
+    key = models.CharField(max_length=255)
+    value = models.TextField()
+
+    class Meta:
+        db_table = "user_data"
+        indexes = [models.Index(fields=["ts"], name="user_data_ts")]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} {self.ts} {self.device_id} {self.key}"
+
+
+class Erasure(models.Model):
+    """Telemetry of a deleted device, on its way out. Written in the transaction of the deletion."""
+
+    device_id = models.BigIntegerField(unique=True)
+    owner_id = models.BigIntegerField()
+    latest_epoch = models.PositiveIntegerField()
+    requested_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"device {self.device_id}"
+
+
+class IdempotencyKey(models.Model):
+    """What a client's Idempotency-Key stands for: a body, the time given to it, the answer."""
+
+    device_id = models.BigIntegerField()
+    key = models.CharField(max_length=255)
+    body_digest = models.CharField(max_length=64)
+    time = models.BigIntegerField()
+    answer = models.JSONField(null=True, encoder=DjangoJSONEncoder)
+    created_at = models.DateTimeField(auto_now_add=True, db_index=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["device_id", "key"], name="idempotency_key_of_device")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.device_id} {self.key}"

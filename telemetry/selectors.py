@@ -1,0 +1,98 @@
+"""Reads of telemetry, in the shape they are answered."""
+
+from typing import Any
+
+from accounts.models import User
+from devices.models import Device
+from iotflow.lib.timeparse import format_ms
+from telemetry.cursors import FeedCursor, HistoryCursor
+from telemetry.latest import latest
+from telemetry.readings import HistoryPage, HistoryQuery, StoredReading
+from telemetry.serializers import FeedParameters, HistoryParameters
+from telemetry.stores import telemetry_store
+
+
+def history(device_id: int, asked: HistoryParameters) -> tuple[HistoryPage, str | None]:
+    """A page of a device's readings and the cursor of the next one. Raises StoreAway."""
+    start, end, after = asked.span.start, asked.span.end, None
+    if asked.cursor is not None:
+        start, end, after = asked.cursor.start, asked.cursor.end, asked.cursor.after
+    page = telemetry_store().history(
+        HistoryQuery(
+            device_id=device_id,
+            start=start,
+            end=end,
+            limit=asked.limit,
+            descending=asked.descending,
+            after=after,
+            fields=asked.fields,
+        )
+    )
+    if page.next_after is None:
+        return page, None
+    return page, HistoryCursor(asked.descending, start, end, page.next_after).encode()
+
+
+def reading_body(reading: StoredReading) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "timestamp": format_ms(reading.time),
+        "measurements": reading.values,
+    }
+    if reading.metadata is not None:
+        body["metadata"] = reading.metadata
+    return body
+
+
+def latest_body(device_id: int, epoch: int) -> dict[str, Any]:
+    """The newest values, their newest time, and whether Cassandra is there. Raises StoreAway."""
+    values, _ = latest(device_id, epoch)
+    newest = max((value.time for value in values.values()), default=None)
+    return {
+        "latest_data": {name: value.value for name, value in values.items()},
+        "timestamp": None if newest is None else format_ms(newest),
+        "cassandra_available": cassandra_available(),
+    }
+
+
+def feed(user: User, asked: FeedParameters) -> tuple[list[dict[str, Any]], str | None]:
+    """Newest values across a user's devices, at most `limit`, and the cursor of the next page."""
+    start, end, until = asked.span.start, asked.span.end, None
+    cursor = asked.cursor
+    if cursor is not None:
+        start, end, until = cursor.start, cursor.end, (cursor.time, cursor.device_id)
+    # A reading has at least one value: one reading more than values asked for is enough to see
+    # whether there is a next page, even where the first one was given in part already.
+    readings = telemetry_store().feed(user.pk, start, end, asked.limit + 2, until)
+    entries = [
+        (reading.time, reading.device_id, name, value)
+        for reading in readings
+        for name, value in reading.values.items()
+        if cursor is None
+        or (reading.time, reading.device_id) != (cursor.time, cursor.device_id)
+        or name > cursor.name
+    ]
+    page = entries[: asked.limit]
+    names = dict(
+        Device.objects.filter(pk__in={entry[1] for entry in page}).values_list("pk", "name")
+    )
+    rows = [
+        {
+            "device_id": device_id,
+            "device_name": names[device_id],
+            "timestamp": format_ms(time),
+            "measurement_name": name,
+            "value": value,
+        }
+        for time, device_id, name, value in page
+        if device_id in names
+    ]
+    if len(entries) <= asked.limit:
+        return rows, None
+    time, device_id, name, _ = page[-1]
+    return rows, FeedCursor(start, end, time, device_id, name).encode()
+
+
+def cassandra_available() -> bool:
+    """Whether readings are in Cassandra and it is not known to be away."""
+    store = telemetry_store()
+    return store.is_cassandra and not store.is_away()

@@ -1,0 +1,491 @@
+"""Telemetry on Cassandra: prepared statements on the session that django-cassandra-engine opens.
+
+Everything that a group of readings writes goes out as unlogged batches, one per set of replicas
+and within a size that Cassandra takes. What one message writes to one partition is in one batch,
+which Cassandra applies whole or not at all.
+"""
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+from typing import Any
+
+from cassandra import DriverException, InvalidRequest
+from cassandra.cluster import NoHostAvailable, ResponseFuture, Session
+from cassandra.connection import ConnectionException
+from cassandra.cqlengine import CQLEngineException
+from cassandra.query import UNSET_VALUE, BatchStatement, BatchType
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connections
+
+from iotflow.lib import json
+from iotflow.lib.breaker import Breaker
+from iotflow.lib.errors import StoreAway
+from iotflow.lib.timeparse import EARLIEST, EPOCH, LATEST, now_ms
+from telemetry.readings import (
+    HistoryPage,
+    HistoryQuery,
+    LatestValue,
+    Reading,
+    StoredReading,
+    UserReading,
+    Value,
+    merged,
+    newest,
+)
+from telemetry.stores.base import Refused
+from telemetry.stores.cells import Cell, from_cell, to_cell, to_reading
+from telemetry.stores.sql import cells_of, feed_start
+
+logger = logging.getLogger(__name__)
+
+PROFILE = "telemetry"  # rows as tuples; made in the settings
+REQUEST_SECONDS = 1.0
+READ_SECONDS = 5.0
+FETCH_ROWS = 2000
+HOUR_MS = 3_600_000
+DAY_MS = 86_400_000
+SHARDS = 8
+MARKS = 200_000
+MARK_SECONDS = 3600
+AWAY = (DriverException, NoHostAvailable, ConnectionException, CQLEngineException, OSError)
+
+CELL_COLUMNS = "kind, double_value, long_value, bool_value, text_value"
+STATEMENTS = {
+    "write": f"""INSERT INTO {{ks}}.device_data (device_id, day, ts, key, {CELL_COLUMNS})
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?""",
+    "mark_day": "INSERT INTO {ks}.device_days (device_id, day) VALUES (?, ?)",
+    "write_latest": """INSERT INTO {ks}.latest_data (device_id, epoch, key, ts, value)
+        VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?""",
+    "write_feed": """UPDATE {ks}.user_data USING TIMESTAMP ? AND TTL ?
+        SET measurements = measurements + ?
+        WHERE user_id = ? AND hour = ? AND shard = ? AND ts = ? AND device_id = ?""",
+    "mark_hour": """INSERT INTO {ks}.user_hours (user_id, hour, shard)
+        VALUES (?, ?, ?) USING TTL ?""",
+    "days": """SELECT day FROM {ks}.device_days
+        WHERE device_id = ? AND day >= ? AND day <= ? ORDER BY day DESC""",
+    "days_rising": """SELECT day FROM {ks}.device_days
+        WHERE device_id = ? AND day >= ? AND day <= ? ORDER BY day ASC""",
+    "day": f"""SELECT to_unix_timestamp(ts), key, {CELL_COLUMNS} FROM {{ks}}.device_data
+        WHERE device_id = ? AND day = ? AND ts >= ? AND ts <= ? ORDER BY ts DESC, key ASC""",
+    "day_rising": f"""SELECT to_unix_timestamp(ts), key, {CELL_COLUMNS} FROM {{ks}}.device_data
+        WHERE device_id = ? AND day = ? AND ts >= ? AND ts <= ? ORDER BY ts ASC, key DESC""",
+    "latest": """SELECT key, to_unix_timestamp(ts), value FROM {ks}.latest_data
+        WHERE device_id = ? AND epoch = ?""",
+    "hours": """SELECT to_unix_timestamp(hour), shard FROM {ks}.user_hours
+        WHERE user_id = ? AND hour >= ? AND hour <= ?""",
+    "feed": """SELECT to_unix_timestamp(ts), device_id, measurements FROM {ks}.user_data
+        WHERE user_id = ? AND hour = ? AND shard = ? AND ts >= ? AND ts <= ? LIMIT ?""",
+    "feed_at": """SELECT to_unix_timestamp(ts), device_id, measurements FROM {ks}.user_data
+        WHERE user_id = ? AND hour = ? AND shard = ? AND ts = ? AND device_id >= ? LIMIT ?""",
+    "delete_range": """DELETE FROM {ks}.device_data
+        WHERE device_id = ? AND day = ? AND ts >= ? AND ts <= ?""",
+    "delete_feed": """DELETE FROM {ks}.user_data
+        WHERE user_id = ? AND hour = ? AND shard = ? AND ts = ? AND device_id = ?""",
+    "delete_day": "DELETE FROM {ks}.device_data WHERE device_id = ? AND day = ?",
+    "delete_days": "DELETE FROM {ks}.device_days WHERE device_id = ?",
+    "delete_latest": "DELETE FROM {ks}.latest_data WHERE device_id = ? AND epoch = ?",
+}
+
+Row = tuple[Any, ...]
+Bound = Any
+
+
+class CassandraStore:
+    name = "cassandra"
+    is_cassandra = True
+
+    def __init__(self) -> None:
+        self.breaker = Breaker("Cassandra", *AWAY, failures=2, pause=1.0)
+        self._lock = threading.Lock()
+        self._session: Session | None = None
+        self._prepared: dict[str, Any] = {}
+        self._marked = Marks()
+
+    def write(self, readings: Sequence[Reading]) -> None:
+        with self.breaker.guard():
+            try:
+                self._write(merged(readings))
+            except InvalidRequest as error:
+                raise Refused(str(error)) from error
+
+    def history(self, query: HistoryQuery) -> HistoryPage:
+        with self.breaker.guard():
+            return self._history(query)
+
+    def latest(self, device_id: int, epoch: int) -> dict[str, LatestValue]:
+        with self.breaker.guard():
+            rows = self._read("latest", device_id, epoch)
+            return {
+                key: LatestValue(ts, value[0], from_cell(Cell(*value[1:])))
+                for key, ts, value in rows
+            }
+
+    def feed(
+        self, owner_id: int, start: int, end: int, limit: int, until: tuple[int, int] | None
+    ) -> list[UserReading]:
+        start = max(start, feed_start(now_ms()))
+        with self.breaker.guard():
+            found: list[UserReading] = []
+            if until is not None and start <= until[0] <= end:
+                end = until[0]
+                for hour, shards in self._hours(owner_id, end, end):
+                    found += self._feed_part("feed_at", owner_id, hour, shards, *until, limit)
+                end -= 1
+            for hour, shards in self._hours(owner_id, start, end):
+                if len(found) >= limit:
+                    break
+                found += self._feed_part("feed", owner_id, hour, shards, start, end, limit)
+            return found[:limit]
+
+    def delete(self, device_id: int, owner_id: int, start: int, end: int, epoch: int) -> None:
+        with self.breaker.guard():
+            self._delete_feed(device_id, owner_id, start, end)
+            for day in self._days(device_id, start, end, descending=True):
+                self._execute("delete_range", device_id, day, _bound(start), _bound(end))
+            self._refill_latest(device_id, owner_id, start, end, epoch)
+
+    def erase(self, device_id: int, owner_id: int, epoch: int) -> None:
+        with self.breaker.guard():
+            self._delete_feed(device_id, owner_id, EARLIEST, LATEST)
+            for day in self._days(device_id, EARLIEST, LATEST, descending=True):
+                self._execute("delete_day", device_id, day)
+            for number in range(epoch + 1):
+                self._execute("delete_latest", device_id, number)
+            self._execute("delete_days", device_id)  # last, for it says what is left to do
+
+    def setup(self) -> None:
+        """Make keyspace and tables, by sync_cassandra; with a default that is safe to repeat."""
+        with self.breaker.guard():
+            call_command("sync_cassandra", database="cassandra", stdout=_Silent())
+
+    def purge(self, now: int) -> int:
+        return 0  # Cassandra drops what has outlived its TTL
+
+    def ping(self) -> str:
+        with self.breaker.guard():
+            session = self._connected()
+            row = session.execute(
+                "SELECT release_version FROM system.local",
+                timeout=REQUEST_SECONDS,
+                execution_profile=PROFILE,
+            ).one()
+            return f"Apache Cassandra {row[0]}"
+
+    def is_away(self) -> bool:
+        return self.breaker.is_open
+
+    # --- writing ---------------------------------------------------------------------------------
+    def _write(self, readings: Sequence[Reading]) -> None:
+        self._connected()
+        now = now_ms()
+        marks: list[tuple[Any, ...]] = []
+        chunks: list[list[Bound]] = [[]]
+        size = 0
+        for reading in readings:
+            bound, bound_size = self._message(reading, now)
+            bound += self._new_marks(reading, now, marks)
+            if size + bound_size > settings.INGEST_GROUP_BYTES:
+                chunks.append([])
+                size = 0
+            chunks[-1] += bound
+            size += bound_size
+        # Only the newest of a measurement in the group is worth writing as its latest value.
+        latest = list(self._latest_of(readings))
+        self._send(chunk for chunk in [*chunks, latest] if chunk)
+        self._marked.add(marks)
+
+    def _message(self, reading: Reading, now: int) -> tuple[list[Bound], int]:
+        """The statements of one reading in device_data and user_data, and their rough size."""
+        bound: list[Bound] = []
+        size = 0
+        day = _day(reading.time)
+        for key, cell in cells_of(reading):
+            bound.append(
+                self._prepared["write"].bind(
+                    (
+                        reading.device_id,
+                        day,
+                        reading.time,
+                        key,
+                        *(UNSET_VALUE if part is None else part for part in cell),
+                        reading.written,
+                        _ttl(),
+                    )
+                )
+            )
+            size += 100 + len(key) + 2 * len(cell.text_value or "")
+        left = reading.time - feed_start(now)
+        if left >= 1000:
+            texts = {key: json.dumps(value).decode() for key, value in reading.values.items()}
+            bound.append(
+                self._prepared["write_feed"].bind(
+                    (
+                        reading.written,
+                        left // 1000,
+                        texts,
+                        *_feed_key(reading),
+                        reading.time,
+                        reading.device_id,
+                    )
+                )
+            )
+        return bound, size
+
+    def _new_marks(
+        self, reading: Reading, now: int, marks: list[tuple[Any, ...]]
+    ) -> Iterator[Bound]:
+        """Statements that note the day, and the owner's hour, unless they were noted lately."""
+        day = ("mark_day", reading.device_id, _day(reading.time))
+        if self._marked.is_new(day) and day not in marks:
+            marks.append(day)
+            yield self._prepared["mark_day"].bind(day[1:])
+        if reading.time < feed_start(now):
+            return
+        hour = ("mark_hour", *_feed_key(reading))
+        if self._marked.is_new(hour) and hour not in marks:
+            marks.append(hour)
+            # Longer than its newest row, which may come at the end of the hour or of the mark.
+            seconds = 86_400 * settings.USER_FEED_DAYS + 3600 + MARK_SECONDS
+            yield self._prepared["mark_hour"].bind((*hour[1:], seconds))
+
+    def _latest_of(self, readings: Sequence[Reading]) -> Iterator[Bound]:
+        for (device_id, epoch), values in newest(readings).items():
+            for key, latest in values.items():
+                yield self._bind_latest(device_id, epoch, key, latest)
+
+    def _bind_latest(self, device_id: int, epoch: int, key: str, latest: LatestValue) -> Bound:
+        value = (latest.written, *to_cell(latest.value))
+        return self._prepared["write_latest"].bind(
+            (device_id, epoch, key, latest.time, value, 1000 * latest.time, _ttl())
+        )
+
+    def _send(self, chunks: Iterable[list[Bound]]) -> None:
+        """Send each chunk in one batch per set of replicas, all at once; wait for every one."""
+        session = self._connected()
+        futures: list[ResponseFuture] = []
+        for chunk in chunks:
+            for statements in self._by_replicas(session, chunk):
+                batch = BatchStatement(BatchType.UNLOGGED)
+                for statement in statements:
+                    batch.add(statement)
+                futures.append(
+                    session.execute_async(batch, timeout=REQUEST_SECONDS, execution_profile=PROFILE)
+                )
+        for future in futures:
+            future.result()
+
+    def _by_replicas(self, session: Session, statements: list[Bound]) -> list[list[Bound]]:
+        """Statements by the nodes that hold them, so that no coordinator carries foreign ones."""
+        metadata = session.cluster.metadata
+        if len(metadata.all_hosts()) <= 1:
+            return [statements]
+        groups: dict[Any, list[Bound]] = {}
+        for statement in statements:
+            replicas = metadata.get_replicas(settings.CASSANDRA_KEYSPACE, statement.routing_key)
+            groups.setdefault(tuple(sorted(str(host.host_id) for host in replicas)), []).append(
+                statement
+            )
+        return list(groups.values())
+
+    # --- reading ---------------------------------------------------------------------------------
+    def _history(self, query: HistoryQuery) -> HistoryPage:
+        """Read day by day, page by page, until `limit` readings or HISTORY_SCAN_ROWS rows."""
+        start, end = query.bounds
+        readings: list[StoredReading] = []
+        scanned = 0
+        last = None
+        for moment, cells in self._by_time(query, start, end):
+            scanned += len(cells)
+            full = len(readings) == query.limit or scanned > settings.HISTORY_SCAN_ROWS
+            if full and last is not None:
+                return HistoryPage(readings, last)
+            if query.fields:
+                cells = {k: c for k, c in cells.items() if not k or k in query.fields}
+            if reading := to_reading(moment, cells):
+                readings.append(reading)
+            last = moment
+        return HistoryPage(readings, None)
+
+    def _by_time(
+        self, query: HistoryQuery, start: int, end: int
+    ) -> Iterator[tuple[int, dict[str, Cell]]]:
+        """The cells of each time of a device, in the order asked for."""
+        if start > end:
+            return
+        statement = "day" if query.descending else "day_rising"
+        for day in self._days(query.device_id, start, end, query.descending):
+            time: int | None = None
+            cells: dict[str, Cell] = {}
+            for ts, key, *cell in self._read(
+                statement, query.device_id, day, _bound(start), _bound(end)
+            ):
+                if ts != time:
+                    if time is not None:
+                        yield time, cells
+                    time, cells = ts, {}
+                cells[key] = Cell(*cell)
+            if time is not None:
+                yield time, cells
+
+    def _days(self, device_id: int, start: int, end: int, descending: bool) -> Iterator[date]:
+        statement = "days" if descending else "days_rising"
+        for (day,) in self._read(statement, device_id, _day(start), _day(end)):
+            yield day
+
+    def _hours(self, owner_id: int, start: int, end: int) -> Iterator[tuple[int, list[int]]]:
+        """The hours of an owner that have readings, newest first, with their shards."""
+        hours: dict[int, list[int]] = {}
+        if start <= end:
+            for hour, shard in self._read("hours", owner_id, _hour(start), _hour(end)):
+                hours.setdefault(hour, []).append(shard)
+        yield from hours.items()
+
+    def _feed_part(
+        self, statement: str, owner_id: int, hour: int, shards: list[int], *bounds: int
+    ) -> list[UserReading]:
+        """The readings of an owner's hour, newest first: all its shards at once."""
+        session = self._connected()
+        futures = [
+            session.execute_async(
+                self._prepared[statement].bind((owner_id, hour, shard, *bounds)),
+                timeout=READ_SECONDS,
+                execution_profile=PROFILE,
+            )
+            for shard in shards
+        ]
+        found = [
+            UserReading(ts, device_id, {key: json.loads(values[key]) for key in sorted(values)})
+            for future in futures
+            for ts, device_id, values in future.result()
+            if values
+        ]
+        return sorted(found, key=lambda reading: (-reading.time, reading.device_id))
+
+    # --- deleting --------------------------------------------------------------------------------
+    def _delete_feed(self, device_id: int, owner_id: int, start: int, end: int) -> None:
+        start = max(start, feed_start(now_ms()) - HOUR_MS)
+        shard = device_id % SHARDS
+        for hour, shards in self._hours(owner_id, start, end):
+            if shard not in shards:
+                continue
+            rows = self._read("feed", owner_id, hour, shard, start, end, 2**31 - 1)
+            for ts, owner, _values in rows:
+                if owner == device_id:
+                    self._execute("delete_feed", owner_id, hour, shard, ts, device_id)
+
+    def _refill_latest(
+        self, device_id: int, owner_id: int, start: int, end: int, epoch: int
+    ) -> None:
+        """Write the latest values that are left into the next epoch.
+
+        A plain delete in place would hide every later write with an older event time.
+        """
+        known = {
+            key: LatestValue(ts, value[0], from_cell(Cell(*value[1:])))
+            for key, ts, value in self._read("latest", device_id, epoch)
+        }
+        kept = {key: value for key, value in known.items() if not start <= value.time <= end}
+        missing = set(known) - set(kept)
+        query = HistoryQuery(device_id, EARLIEST, LATEST, limit=1)
+        for moment, cells in self._by_time(query, EARLIEST, LATEST) if missing else ():
+            for key in missing & set(cells):
+                value: Value = from_cell(cells[key])
+                kept[key] = LatestValue(moment, 0, value)
+            missing -= set(cells)
+            if not missing:
+                break
+        bound = [self._bind_latest(device_id, epoch + 1, key, kept[key]) for key in kept]
+        if bound:
+            self._send([bound])
+
+    # --- the session -----------------------------------------------------------------------------
+    def _connected(self) -> Session:
+        """The process's session, its statements prepared; opened by whoever needs it first."""
+        if self._session is None:
+            with self._lock:
+                if self._session is None:
+                    self._session = self._connect()
+        return self._session
+
+    def _connect(self) -> Session:
+        session = _open_session()
+        try:
+            for name, statement in STATEMENTS.items():
+                text = statement.format(ks=settings.CASSANDRA_KEYSPACE)
+                self._prepared[name] = session.prepare(text)
+                self._prepared[name].fetch_size = FETCH_ROWS
+        except InvalidRequest as error:
+            logger.error("Cassandra has no tables yet; run manage.py setup_stores: %s", error)
+            raise StoreAway("Cassandra") from error
+        return session
+
+    def _read(self, statement: str, *parameters: Any) -> Iterable[Row]:
+        return self._execute(statement, *parameters, timeout=READ_SECONDS)
+
+    def _execute(
+        self, statement: str, *parameters: Any, timeout: float = REQUEST_SECONDS
+    ) -> Iterable[Row]:
+        session = self._connected()
+        bound = self._prepared[statement].bind(parameters)
+        rows: Iterable[Row] = session.execute(bound, timeout=timeout, execution_profile=PROFILE)
+        return rows
+
+
+class Marks:
+    """What this process has noted lately: bounded, and forgotten after MARK_SECONDS."""
+
+    def __init__(self) -> None:
+        self._at: OrderedDict[tuple[Any, ...], float] = OrderedDict()
+
+    def is_new(self, mark: tuple[Any, ...]) -> bool:
+        return self._at.get(mark, 0.0) + MARK_SECONDS < time.monotonic() or mark not in self._at
+
+    def add(self, marks: Iterable[tuple[Any, ...]]) -> None:
+        now = time.monotonic()
+        for mark in marks:
+            self._at[mark] = now
+            self._at.move_to_end(mark)
+        while len(self._at) > MARKS:
+            self._at.popitem(last=False)
+
+
+class _Silent:
+    def write(self, text: str) -> None:
+        """sync_cassandra tells every table; setup_stores tells the store."""
+
+
+def _ttl() -> int:
+    return 86_400 * settings.TELEMETRY_RETENTION_DAYS
+
+
+def _bound(ms: int) -> int:
+    return min(max(ms, EARLIEST), LATEST)
+
+
+def _day(ms: int) -> date:
+    return (EPOCH + timedelta(days=_bound(ms) // DAY_MS)).date()
+
+
+def _hour(ms: int) -> int:
+    return _bound(ms) // HOUR_MS * HOUR_MS
+
+
+def _feed_key(reading: Reading) -> tuple[int, int, int]:
+    """The partition of a reading in its owner's feed."""
+    return reading.owner_id, _hour(reading.time), reading.device_id % SHARDS
+
+
+def _open_session() -> Session:
+    """The process's one session, as django-cassandra-engine registers it with cqlengine.
+
+    Opened in a thread of its own: Django keeps connections per thread and would try to reconnect
+    this one at the start and the end of every request of a thread that has ever touched it.
+    """
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        return executor.submit(lambda: connections["cassandra"].connection.session).result()

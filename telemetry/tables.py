@@ -1,0 +1,100 @@
+"""Cassandra's tables. `manage.py sync_cassandra` makes them; telemetry.stores.cassandra uses them.
+
+Partitions stay small: a device's day, an owner's hour (in SHARDS parts), a device's latest
+values. The two small tables of what exists spare queries the walk over empty days and hours.
+"""
+
+from cassandra.cqlengine import columns
+from cassandra.cqlengine.models import Model
+
+BY_DAY = {
+    "compaction": {
+        "class": "org.apache.cassandra.db.compaction.TimeWindowCompactionStrategy",
+        "compaction_window_unit": "DAYS",
+        "compaction_window_size": "1",
+    }
+}
+BY_HOUR = {
+    "compaction": {
+        "class": "org.apache.cassandra.db.compaction.TimeWindowCompactionStrategy",
+        "compaction_window_unit": "HOURS",
+        "compaction_window_size": "6",
+    }
+}
+
+
+class DeviceDataTable(Model):
+    """Every value. `kind` names the column that holds it: rewritten with another type, the old
+    column keeps its cell. The row with the empty key holds the reading's metadata.
+    """
+
+    __table_name__ = "device_data"
+    __options__ = BY_DAY
+
+    device_id = columns.BigInt(partition_key=True)
+    day = columns.Date(partition_key=True)
+    ts = columns.DateTime(primary_key=True, clustering_order="DESC")
+    key = columns.Text(primary_key=True, clustering_order="ASC")
+    kind = columns.Text()
+    double_value = columns.Double()
+    long_value = columns.BigInt()
+    bool_value = columns.Boolean()
+    text_value = columns.Text()
+
+
+class DeviceDayTable(Model):
+    """The days of which a device has data."""
+
+    __table_name__ = "device_days"
+
+    device_id = columns.BigInt(partition_key=True)
+    day = columns.Date(primary_key=True, clustering_order="DESC")
+
+
+class LatestDataTable(Model):
+    """The newest value of each measurement, written at its event time.
+
+    Cassandra keeps the cell with the newer timestamp, so a late reading never replaces a newer
+    one. At equal timestamps it keeps the larger value: therefore the whole value is one cell that
+    begins with `written`, and the last writing is the larger one. The parts are
+    (written, kind, double, long, bool, text).
+    """
+
+    __table_name__ = "latest_data"
+
+    device_id = columns.BigInt(partition_key=True)
+    epoch = columns.Integer(partition_key=True)
+    key = columns.Text(primary_key=True, clustering_order="ASC")
+    ts = columns.DateTime()
+    value = columns.Tuple(
+        columns.BigInt(),
+        columns.Text(),
+        columns.Double(),
+        columns.BigInt(),
+        columns.Boolean(),
+        columns.Text(),
+    )
+
+
+class UserDataTable(Model):
+    """The newest readings across an owner's devices: one row a message, values as JSON texts."""
+
+    __table_name__ = "user_data"
+    __options__ = BY_HOUR
+
+    user_id = columns.BigInt(partition_key=True)
+    hour = columns.DateTime(partition_key=True)
+    shard = columns.SmallInt(partition_key=True)
+    ts = columns.DateTime(primary_key=True, clustering_order="DESC")
+    device_id = columns.BigInt(primary_key=True, clustering_order="ASC")
+    measurements = columns.Map(columns.Text(), columns.Text())
+
+
+class UserHourTable(Model):
+    """The hours, and the shards of them, in which an owner has readings."""
+
+    __table_name__ = "user_hours"
+
+    user_id = columns.BigInt(partition_key=True)
+    hour = columns.DateTime(primary_key=True, clustering_order="DESC")
+    shard = columns.SmallInt(primary_key=True, clustering_order="ASC")
