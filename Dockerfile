@@ -1,0 +1,32 @@
+# The application: web server by default, `python manage.py worker` for background work.
+
+FROM python:3.11-slim-bookworm AS packages
+COPY requirements.txt .
+RUN pip wheel --no-cache-dir --wheel-dir /wheels -r requirements.txt \
+ && pip install --no-cache-dir --no-index --find-links /wheels --prefix /packages -r requirements.txt
+
+FROM python:3.11-slim-bookworm
+RUN useradd --system --uid 10001 --home-dir /var/lib/iotflow --create-home iotflow
+COPY --from=packages /packages /usr/local
+WORKDIR /app
+COPY manage.py ./
+COPY iotflow iotflow
+COPY accounts accounts
+COPY devices devices
+COPY telemetry telemetry
+COPY events events
+COPY samples samples
+COPY deploy/healthcheck.py deploy/healthcheck.py
+RUN python -m compileall -q .
+
+# One process where nothing else is said: stores that are embedded belong to one process.
+ENV PYTHONUNBUFFERED=1 \
+    VAR_DIR=/var/lib/iotflow \
+    GRANIAN_WORKERS=1 \
+    GRANIAN_BLOCKING_THREADS=8
+USER iotflow
+VOLUME /var/lib/iotflow
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
+    CMD ["python", "deploy/healthcheck.py"]
+CMD ["granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8000", "iotflow.wsgi:application"]

@@ -1,0 +1,1 @@
+"""PostgreSQL, Cassandra, Redis and a MongoDB stand-in as processes of this machine."""
