@@ -21,12 +21,7 @@ def register_user(*, username: str, email: str, password: str) -> User:
     try:
         with transaction.atomic():
             user = User.objects.create_user(username, email, password)
-            log.record(
-                Kind.USER_REGISTERED,
-                f"{user.username} registered",
-                actor=actor_name(user),
-                user_id=user.pk,
-            )
+            record_user(Kind.USER_REGISTERED, user, "registered", user)
     except IntegrityError as error:
         raise Conflict("Username or e-mail address is taken.", taken(username, email)) from error
     return user
@@ -61,9 +56,10 @@ def announce_activity(*, user: User, actor: User | None) -> None:
     if not user.is_active:
         Token.objects.filter(user=user).delete()
     user_activity_changed.send(sender=User, user=user)
-    log.record(
-        Kind.USER_ACTIVATED if user.is_active else Kind.USER_DEACTIVATED,
-        f"{user.username} {'activated' if user.is_active else 'deactivated'}",
-        actor=actor_name(actor),
-        user_id=user.pk,
-    )
+    kind = Kind.USER_ACTIVATED if user.is_active else Kind.USER_DEACTIVATED
+    record_user(kind, user, kind.value.removeprefix("user."), actor)
+
+
+def record_user(kind: Kind, user: User, what: str, actor: User | None) -> None:
+    """Record that something happened to `user`, by `actor`."""
+    log.record(kind, f"{user.username} {what}", actor=actor_name(actor), user_id=user.pk)

@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
 
@@ -137,4 +138,9 @@ class GroupMembership(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.device_id} in {self.group_id}"
+        return f"{self.device} in {self.group}"
+
+    def clean(self) -> None:
+        """Whoever sees a group sees its devices, so they have one owner."""
+        if self.group.owner_id != self.device.owner_id:
+            raise ValidationError({"device": "The device and the group have different owners."})

@@ -27,18 +27,23 @@ def register_device(*, owner: User, fields: Mapping[str, Any], actor: str) -> tu
     try:
         with transaction.atomic():
             device = Device.objects.create(owner=owner, **fields)
-            secret = _new_key(device)
-            log.record(
-                Kind.DEVICE_REGISTERED,
-                f"Device {device.name} registered",
-                actor=actor,
-                user_id=owner.pk,
-                device_id=device.pk,
-                payload={"device_type": device.device_type},
-            )
+            return device, equip_device(device=device, actor=actor)
     except IntegrityError as error:
         raise Conflict("A device of this name exists.", NAME_TAKEN) from error
-    return device, secret
+
+
+def equip_device(*, device: Device, actor: str) -> str:
+    """The first key of a device just made, in the transaction that made it."""
+    secret = _new_key(device)
+    log.record(
+        Kind.DEVICE_REGISTERED,
+        f"Device {device.name} registered",
+        actor=actor,
+        user_id=device.owner_id,
+        device_id=device.pk,
+        payload={"device_type": device.device_type},
+    )
+    return secret
 
 
 def change_device(*, device: Device, fields: Mapping[str, Any], actor: str) -> Device:
@@ -162,7 +167,7 @@ def create_group(*, owner: User, fields: Mapping[str, Any], actor: str) -> Devic
     try:
         with transaction.atomic():
             group = DeviceGroup.objects.create(owner=owner, **fields)
-            _record_group(Kind.GROUP_CREATED, group, "created", actor)
+            record_group(Kind.GROUP_CREATED, group, "created", actor)
     except IntegrityError as error:
         raise Conflict("A group of this name exists.", GROUP_NAME_TAKEN) from error
     return group
@@ -175,7 +180,7 @@ def change_group(*, group: DeviceGroup, fields: Mapping[str, Any], actor: str) -
     try:
         with transaction.atomic():
             group.save(update_fields=[*fields, "updated_at"])
-            _record_group(Kind.GROUP_CHANGED, group, "changed", actor)
+            record_group(Kind.GROUP_CHANGED, group, "changed", actor)
     except IntegrityError as error:
         raise Conflict("A group of this name exists.", GROUP_NAME_TAKEN) from error
     return group
@@ -184,7 +189,7 @@ def change_group(*, group: DeviceGroup, fields: Mapping[str, Any], actor: str) -
 @transaction.atomic
 def delete_group(*, group: DeviceGroup, actor: str) -> None:
     """Delete the group; its devices stay."""
-    _record_group(Kind.GROUP_DELETED, group, "deleted", actor)
+    record_group(Kind.GROUP_DELETED, group, "deleted", actor)
     group.delete()
 
 
@@ -192,8 +197,10 @@ def add_to_group(*, group: DeviceGroup, device: Device, actor: str) -> GroupMemb
     """Put the device in the group. Conflict when it is in it."""
     try:
         with transaction.atomic():
-            membership = GroupMembership.objects.create(group=group, device=device)
-            _record_group(Kind.GROUP_DEVICE_ADDED, group, f"has {device.name}", actor, device.pk)
+            membership = GroupMembership(group=group, device=device)
+            membership.clean()
+            membership.save()
+            record_membership(Kind.GROUP_DEVICE_ADDED, membership, actor)
     except IntegrityError as error:
         raise Conflict(
             "The device is in this group already.", {"device_id": "It is in this group already."}
@@ -203,17 +210,18 @@ def add_to_group(*, group: DeviceGroup, device: Device, actor: str) -> GroupMemb
 
 @transaction.atomic
 def remove_from_group(*, membership: GroupMembership, actor: str) -> None:
-    _record_group(
-        Kind.GROUP_DEVICE_REMOVED,
-        membership.group,
-        f"no longer has {membership.device.name}",
-        actor,
-        membership.device_id,
-    )
+    record_membership(Kind.GROUP_DEVICE_REMOVED, membership, actor)
     membership.delete()
 
 
-def _record_group(
+def record_membership(kind: Kind, membership: GroupMembership, actor: str) -> None:
+    """Record that a device joined or left a group."""
+    what = "has" if kind == Kind.GROUP_DEVICE_ADDED else "no longer has"
+    device = membership.device
+    record_group(kind, membership.group, f"{what} {device.name}", actor, device.pk)
+
+
+def record_group(
     kind: Kind, group: DeviceGroup, what: str, actor: str, device_id: int | None = None
 ) -> None:
     log.record(

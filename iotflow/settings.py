@@ -83,6 +83,8 @@ if TRUSTED_PROXIES:
 # --- Applications -------------------------------------------------------------------------------
 INSTALLED_APPS = [
     "unfold",
+    "unfold.contrib.filters",
+    "unfold.contrib.forms",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -272,6 +274,8 @@ REDIS_PREFIX = env.str("REDIS_PREFIX", default="iotflow")
 AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = ["accounts.backends.UsernameOrEmail"]
 KNOX_TOKEN_MODEL = "accounts.Token"  # noqa: S105
+# knox's migrations would make its own token table beside ours.
+MIGRATION_MODULES = {"knox": None}
 USER_TOKEN_DAYS = bounded("USER_TOKEN_DAYS", 30, 1, 3650)
 REST_KNOX = {
     "TOKEN_TTL": timedelta(days=USER_TOKEN_DAYS),
@@ -337,7 +341,7 @@ MEASUREMENT_NAME_MAX = bounded("MEASUREMENT_NAME_MAX", 64, 1, 255)
 STRING_VALUE_BYTES = bounded("STRING_VALUE_BYTES", 1024, 1, 1 << 20)
 JSON_VALUE_BYTES = bounded("JSON_VALUE_BYTES", 4096, 2, 1 << 20)
 CLOCK_SKEW_SECONDS = bounded("CLOCK_SKEW_SECONDS", 600, 0, 366 * 86_400)
-TELEMETRY_RETENTION_DAYS = bounded("TELEMETRY_RETENTION_DAYS", 0, 0, 7300)
+TELEMETRY_RETENTION_DAYS = bounded("TELEMETRY_RETENTION_DAYS", 0, 0, 3650)
 USER_FEED_DAYS = bounded("USER_FEED_DAYS", 7, 1, 365)
 IDEMPOTENCY_HOURS = bounded("IDEMPOTENCY_HOURS", 24, 1, 24 * 365)
 INGEST_WAIT_MS = bounded("INGEST_WAIT_MS", 1500, 50, 60_000)

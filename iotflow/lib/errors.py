@@ -4,11 +4,12 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, JsonResponse
 from rest_framework import exceptions, status
 from rest_framework.response import Response
+from rest_framework.serializers import as_serializer_error
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         return Response(error_body(404, NOT_FOUND), status=404)
     if isinstance(error, PermissionDenied):
         return Response(error_body(403, "You may not do that."), status=403)
+    if isinstance(error, ValidationError):  # of a model
+        error = exceptions.ValidationError(as_serializer_error(error))
     if not isinstance(error, exceptions.APIException):
         return None
     return Response(

@@ -53,6 +53,7 @@ DAY_MS = 86_400_000
 SHARDS = 8
 MARKS = 200_000
 MARK_SECONDS = 3600
+FEED_TTL_MAX = 2 * 366 * 86_400
 AWAY = (DriverException, NoHostAvailable, ConnectionException, CQLEngineException, OSError)
 
 CELL_COLUMNS = "kind, double_value, long_value, bool_value, text_value"
@@ -89,7 +90,8 @@ STATEMENTS = {
         WHERE user_id = ? AND hour = ? AND shard = ? AND ts = ? AND device_id = ?""",
     "delete_day": "DELETE FROM {ks}.device_data WHERE device_id = ? AND day = ?",
     "delete_days": "DELETE FROM {ks}.device_days WHERE device_id = ?",
-    "delete_latest": "DELETE FROM {ks}.latest_data WHERE device_id = ? AND epoch = ?",
+    "delete_latest": """DELETE FROM {ks}.latest_data USING TIMESTAMP ?
+        WHERE device_id = ? AND epoch = ?""",
 }
 
 Row = tuple[Any, ...]
@@ -156,7 +158,8 @@ class CassandraStore:
             for day in self._days(device_id, EARLIEST, LATEST, descending=True):
                 self._execute("delete_day", device_id, day)
             for number in range(epoch + 1):
-                self._execute("delete_latest", device_id, number)
+                # Later than any event time, or what is dated ahead would outlive this.
+                self._execute("delete_latest", 1000 * LATEST + 999, device_id, number)
             self._execute("delete_days", device_id)  # last, for it says what is left to do
 
     def setup(self) -> None:
@@ -220,14 +223,13 @@ class CassandraStore:
                 )
             )
             size += 100 + len(key) + 2 * len(cell.text_value or "")
-        left = reading.time - feed_start(now)
-        if left >= 1000:
+        if left := _feed_ttl(reading, now):
             texts = {key: json.dumps(value).decode() for key, value in reading.values.items()}
             bound.append(
                 self._prepared["write_feed"].bind(
                     (
                         reading.written,
-                        left // 1000,
+                        left,
                         texts,
                         *_feed_key(reading),
                         reading.time,
@@ -245,14 +247,14 @@ class CassandraStore:
         if self._marked.is_new(day) and day not in marks:
             marks.append(day)
             yield self._prepared["mark_day"].bind(day[1:])
-        if reading.time < feed_start(now):
+        left = _feed_ttl(reading, now)
+        if not left:
             return
         hour = ("mark_hour", *_feed_key(reading))
         if self._marked.is_new(hour) and hour not in marks:
             marks.append(hour)
             # Longer than its newest row, which may come at the end of the hour or of the mark.
-            seconds = 86_400 * settings.USER_FEED_DAYS + 3600 + MARK_SECONDS
-            yield self._prepared["mark_hour"].bind((*hour[1:], seconds))
+            yield self._prepared["mark_hour"].bind((*hour[1:], left + 3600 + MARK_SECONDS))
 
     def _latest_of(self, readings: Sequence[Reading]) -> Iterator[Bound]:
         for (device_id, epoch), values in newest(readings).items():
@@ -474,6 +476,14 @@ def _day(ms: int) -> date:
 
 def _hour(ms: int) -> int:
     return _bound(ms) // HOUR_MS * HOUR_MS
+
+
+def _feed_ttl(reading: Reading, now: int) -> int:
+    """How many seconds a reading belongs to the feed; 0 where it is too old for it.
+
+    Capped for what is dated far ahead: Cassandra refuses to expire anything after 2038.
+    """
+    return max(0, min((reading.time - feed_start(now)) // 1000, FEED_TTL_MAX))
 
 
 def _feed_key(reading: Reading) -> tuple[int, int, int]:

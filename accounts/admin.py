@@ -1,0 +1,101 @@
+"""Users in the admin site."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group
+from django.db.models import Count, QuerySet
+from django.forms import ModelForm
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+from unfold.decorators import display
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from accounts.models import User
+from accounts.services import announce_activity, record_user, set_active
+from events.kinds import Kind
+
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
+    pass
+
+
+@admin.register(User)
+class UserAdmin(DjangoUserAdmin, ModelAdmin):
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+    list_display = ["username", "email", "active", "staff", "device_count", "last_login"]
+    list_filter = ["is_active", "is_staff", "is_superuser", "last_login", "date_joined"]
+    search_fields = ["username", "email", "user_id"]
+    ordering = ["id"]
+    list_per_page = 50
+    readonly_fields = ["user_id", "last_login", "date_joined"]
+    actions = ["activate", "deactivate"]
+    fieldsets = [
+        (None, {"fields": ["username", "email", "password", "user_id"]}),
+        ("Name", {"fields": ["first_name", "last_name"]}),
+        ("May", {"fields": ["is_active", "is_staff", "is_superuser", "groups"]}),
+        ("When", {"fields": ["last_login", "date_joined"]}),
+    ]
+    add_fieldsets = [
+        (None, {"fields": ["username", "email", "password1", "password2"], "classes": ["wide"]})
+    ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        return super().get_queryset(request).annotate(device_count=Count("devices"))
+
+    @display(description="devices", ordering="device_count")
+    def device_count(self, user: Any) -> int:
+        return int(user.device_count)
+
+    @display(description="active", boolean=True, ordering="is_active")
+    def active(self, user: User) -> bool:
+        return user.is_active
+
+    @display(description="staff", boolean=True, ordering="is_staff")
+    def staff(self, user: User) -> bool:
+        return user.is_staff
+
+    @admin.action(description="Activate selected users")
+    def activate(self, request: HttpRequest, users: QuerySet[User]) -> None:
+        self._set_active(request, users, True)
+
+    @admin.action(description="Deactivate selected users: tokens end, devices are refused")
+    def deactivate(self, request: HttpRequest, users: QuerySet[User]) -> None:
+        others = users.exclude(username=request.user.get_username())  # never oneself
+        self._set_active(request, others, False)
+
+    def _set_active(self, request: HttpRequest, users: QuerySet[User], active: bool) -> None:
+        count = set_active(users=users, active=active, actor=staff_user(request))
+        what = "activated" if active else "deactivated"
+        self.message_user(request, f"{count} user(s) {what}.")
+
+    def save_model(self, request: HttpRequest, obj: User, form: ModelForm, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        actor = staff_user(request)
+        if not change:
+            record_user(Kind.USER_REGISTERED, obj, "was registered", actor)
+        if "is_active" in form.changed_data:
+            announce_activity(user=obj, actor=actor)
+        others = [name for name in form.changed_data if name != "is_active"]
+        if change and others:
+            record_user(Kind.USER_CHANGED, obj, f"changed: {', '.join(others)}", actor)
+
+    def delete_model(self, request: HttpRequest, obj: User) -> None:
+        record_user(Kind.USER_DELETED, obj, "was deleted", staff_user(request))
+        obj.delete()
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        for user in queryset:
+            self.delete_model(request, user)
+
+
+def staff_user(request: HttpRequest) -> User | None:
+    """Who is logged in to the admin site."""
+    return request.user if isinstance(request.user, User) else None

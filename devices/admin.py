@@ -1,0 +1,244 @@
+"""Devices, keys and groups in the admin site."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Count, Model, QuerySet
+from django.forms import BaseInlineFormSet, ModelForm
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.utils import timezone
+from unfold.admin import ModelAdmin, TabularInline
+from unfold.contrib.filters.admin import AutocompleteSelectFilter, RangeDateTimeFilter
+from unfold.decorators import action, display
+from unfold.views import ChangeList
+
+from accounts.admin import staff_user
+from accounts.services import actor_name
+from devices import services
+from devices.models import ApiKey, Device, DeviceGroup, GroupMembership
+from devices.presence import presence, presences
+from events.kinds import Kind
+
+STATUS_COLOURS = {
+    Device.Status.ACTIVE.label: "success",
+    Device.Status.INACTIVE.label: "danger",
+    Device.Status.MAINTENANCE.label: "warning",
+}
+
+
+def actor(request: HttpRequest) -> str:
+    return actor_name(staff_user(request))
+
+
+class ApiKeyInline(TabularInline):
+    """The device's keys, to look at; they are made by rotation."""
+
+    model = ApiKey
+    fields = ["prefix", "state", "created_at", "last_used", "expires_at"]
+    readonly_fields = fields
+    extra = 0
+    can_delete = False
+    show_change_link = False
+    tab = True
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    @display(description="state", label={"valid": "success", "revoked": "danger"})
+    def state(self, api_key: ApiKey) -> str:
+        if api_key.revoked_at is not None:
+            return "revoked"
+        expired = api_key.expires_at is not None and api_key.expires_at < timezone.now()
+        return "expired" if expired else "valid"
+
+
+class MembershipInline(TabularInline):
+    model = GroupMembership
+    extra = 0
+    autocomplete_fields: tuple[str, ...] = ("group",)
+    readonly_fields = ("added_at",)
+    tab = True
+
+
+class MemberInline(MembershipInline):
+    autocomplete_fields = ("device",)
+
+
+class DeviceChangeList(ChangeList):
+    """Knows the presence of the page's devices, from one round trip."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        devices: list[Any] = list(self.result_list)
+        states = presences(devices)
+        for device in devices:
+            device.presence = states[device.pk]
+        self.result_list: Any = devices
+
+
+class Memberships:
+    """Records who joined and left groups by way of an inline form."""
+
+    def save_formset(
+        self, request: HttpRequest, form: ModelForm, formset: BaseInlineFormSet, change: bool
+    ) -> None:
+        super().save_formset(request, form, formset, change)  # type: ignore[misc]
+        if formset.model is not GroupMembership:
+            return
+        for membership in formset.new_objects:
+            services.record_membership(Kind.GROUP_DEVICE_ADDED, membership, actor(request))
+        for membership in formset.deleted_objects:
+            services.record_membership(Kind.GROUP_DEVICE_REMOVED, membership, actor(request))
+
+
+@admin.register(Device)
+class DeviceAdmin(Memberships, ModelAdmin):
+    list_display = ["name", "device_type", "state", "is_online", "seen", "owner", "location"]
+    list_filter = [
+        "status",
+        "device_type",
+        ["owner", AutocompleteSelectFilter],
+        ["last_seen", RangeDateTimeFilter],
+    ]
+    list_filter_submit = True
+    list_select_related = ["owner"]
+    list_per_page = 50
+    search_fields = ["name", "description", "location", "owner__username"]
+    autocomplete_fields = ["owner"]
+    inlines = [ApiKeyInline, MembershipInline]
+    actions = ["activate", "deactivate", "maintain"]
+    actions_detail = ["rotate_key"]
+    readonly_fields = ["is_online", "seen", "created_at", "updated_at"]
+    fieldsets = [
+        (None, {"fields": ["name", "device_type", "owner", "status", "description"]}),
+        ("Where and what", {"fields": ["location", "firmware_version", "hardware_version"]}),
+        ("When", {"fields": ["is_online", "seen", "created_at", "updated_at"]}),
+    ]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        # A device keeps its owner: its telemetry is filed under them.
+        return [*self.readonly_fields, "owner"] if obj else self.readonly_fields
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return DeviceChangeList
+
+    @display(description="status", ordering="status", label=STATUS_COLOURS)
+    def state(self, device: Device) -> str:
+        return device.get_status_display()
+
+    @display(description="online", boolean=True)
+    def is_online(self, device: Device) -> bool:
+        return self._presence(device).is_online
+
+    @display(description="last seen", ordering="last_seen")
+    def seen(self, device: Device) -> Any:
+        return self._presence(device).last_seen
+
+    def _presence(self, device: Any) -> Any:
+        return getattr(device, "presence", None) or presence(device)
+
+    @admin.action(description="Activate selected devices")
+    def activate(self, request: HttpRequest, devices: QuerySet[Device]) -> None:
+        self._set_status(request, devices, Device.Status.ACTIVE)
+
+    @admin.action(description="Deactivate selected devices: their writes are refused")
+    def deactivate(self, request: HttpRequest, devices: QuerySet[Device]) -> None:
+        self._set_status(request, devices, Device.Status.INACTIVE)
+
+    @admin.action(description="Put selected devices into maintenance")
+    def maintain(self, request: HttpRequest, devices: QuerySet[Device]) -> None:
+        self._set_status(request, devices, Device.Status.MAINTENANCE)
+
+    def _set_status(self, request: HttpRequest, devices: QuerySet[Device], status: str) -> None:
+        count = services.set_status(devices=devices, status=status, actor=actor(request))
+        self.message_user(request, f"{count} device(s) are {status} now.")
+
+    @action(description="Rotate key", icon="key", permissions=["change"])
+    def rotate_key(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """Asks first (GET); then ends the old keys and shows the new one, once (POST)."""
+        device = get_object_or_404(Device, pk=object_id)
+        secret = None
+        if request.method == "POST":
+            secret = services.rotate_key(device=device, actor=actor(request))
+        return self._key_page(request, device, secret)
+
+    def _key_page(self, request: HttpRequest, device: Device, secret: str | None) -> HttpResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Key of {device.name}",
+            "opts": self.opts,
+            "device": device,
+            "secret": secret,
+        }
+        response = TemplateResponse(request, "devices/key.html", context)
+        response["Cache-Control"] = "no-store"
+        return response
+
+    def save_model(self, request: HttpRequest, obj: Device, form: ModelForm, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if change:
+            before = {name: form.initial[name] for name in form.changed_data}
+            services.announce_change(device=obj, before=before, actor=actor(request))
+        else:
+            request.new_device_key = services.equip_device(  # type: ignore[attr-defined]
+                device=obj, actor=actor(request)
+            )
+
+    def response_add(
+        self, request: HttpRequest, obj: Device, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        return self._key_page(request, obj, request.new_device_key)  # type: ignore[attr-defined]
+
+    def delete_model(self, request: HttpRequest, obj: Device) -> None:
+        services.delete_devices(devices=[obj], actor=actor(request))
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Device]) -> None:
+        services.delete_devices(devices=queryset, actor=actor(request))
+
+
+@admin.register(DeviceGroup)
+class DeviceGroupAdmin(Memberships, ModelAdmin):
+    list_display = ["name", "owner", "device_count", "color", "created_at"]
+    list_filter = [["owner", AutocompleteSelectFilter], ["created_at", RangeDateTimeFilter]]
+    list_filter_submit = True
+    list_select_related = ["owner"]
+    list_per_page = 50
+    search_fields = ["name", "description", "owner__username"]
+    autocomplete_fields = ["owner"]
+    inlines = [MemberInline]
+    readonly_fields = ["created_at", "updated_at"]
+    fieldsets = [
+        (None, {"fields": ["name", "owner", "description", "color"]}),
+        ("When", {"fields": ["created_at", "updated_at"]}),
+    ]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        return [*self.readonly_fields, "owner"] if obj else self.readonly_fields
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[DeviceGroup]:
+        return super().get_queryset(request).annotate(device_count=Count("memberships"))
+
+    @display(description="devices", ordering="device_count")
+    def device_count(self, group: Any) -> int:
+        return int(group.device_count)
+
+    def save_model(
+        self, request: HttpRequest, obj: DeviceGroup, form: ModelForm, change: bool
+    ) -> None:
+        super().save_model(request, obj, form, change)
+        if not change:
+            services.record_group(Kind.GROUP_CREATED, obj, "created", actor(request))
+        elif form.changed_data:
+            services.record_group(Kind.GROUP_CHANGED, obj, "changed", actor(request))
+
+    def delete_model(self, request: HttpRequest, obj: DeviceGroup) -> None:
+        services.delete_group(group=obj, actor=actor(request))
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[DeviceGroup]) -> None:
+        for group in queryset:
+            services.delete_group(group=group, actor=actor(request))

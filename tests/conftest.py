@@ -1,0 +1,131 @@
+"""What every test may use, and what no test may do: touch a database that is not for tests."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+
+from tests.api import Api, Somebody, Something
+from tests.environment import STORES
+
+PURE = "tests/lib/"
+_number = itertools.count(1)
+
+
+def pytest_report_header() -> list[str]:
+    if STORES == "real":
+        import os
+
+        return [f"stores: {os.environ['SERVICES_STACK']}"]
+    return ["stores: embedded (SQLite, fakeredis)"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test but the pure ones gets databases made for it, empty, MongoDB's too.
+
+    MongoDB is not guarded by pytest-django: without this a test could write to the real one.
+    Transactions are real, for the committer works in a thread of its own.
+    """
+    for item in items:
+        if PURE not in item.nodeid:
+            item.add_marker(
+                pytest.mark.django_db(transaction=True, databases=["default", "events"])
+            )
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Besides Django's: what no migration makes, in the test databases."""
+    from events import sinks
+    from telemetry.stores import telemetry_store
+
+    with django_db_blocker.unblock():
+        sinks.ensure_indexes()
+        if django_settings.CASSANDRA_HOSTS:
+            drop_keyspace()
+        telemetry_store().setup()
+    yield
+    from telemetry import ingest
+
+    if ingest._committer is not None:
+        ingest._committer.stop()
+
+
+def drop_keyspace() -> None:
+    from django.db import connections
+
+    session = connections["cassandra"].connection.session
+    session.execute(f"DROP KEYSPACE IF EXISTS {django_settings.CASSANDRA_KEYSPACE}", timeout=30)
+
+
+@pytest.fixture(autouse=True)
+def fast_passwords(settings: Any) -> None:
+    """Hashing a password is slow by design; a test that makes users need not wait for it."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True)
+def clean_redis(request: pytest.FixtureRequest) -> None:
+    """Each test begins with an empty Redis and closed breakers."""
+    if PURE in request.node.nodeid:
+        return
+    from iotflow.lib.redis import breaker, redis
+
+    breaker._failed = 0
+    with redis() as client:
+        client.flushdb()
+
+
+@pytest.fixture
+def anybody() -> Api:
+    return Api()
+
+
+@pytest.fixture
+def make_user(transactional_db: None) -> Callable[..., Somebody]:
+    """Makes users; `is_staff=True` for staff."""
+    from accounts.models import Token, User
+
+    def make(username: str = "", **fields: Any) -> Somebody:
+        name = username or f"user{next(_number)}"
+        user = User.objects.create_user(name, f"{name}@example.org", "swordfish 17", **fields)
+        return Somebody(user, Api(token=Token.objects.create(user)[1]))
+
+    return make
+
+
+@pytest.fixture
+def alice(make_user: Callable[..., Somebody]) -> Somebody:
+    return make_user("alice")
+
+
+@pytest.fixture
+def bob(make_user: Callable[..., Somebody]) -> Somebody:
+    return make_user("bob")
+
+
+@pytest.fixture
+def staff(make_user: Callable[..., Somebody]) -> Somebody:
+    return make_user("staff", is_staff=True, is_superuser=True)
+
+
+@pytest.fixture
+def make_device(transactional_db: None) -> Callable[..., Something]:
+    from devices.services import register_device
+
+    def make(owner: Somebody, name: str = "", **fields: Any) -> Something:
+        name = name or f"device {next(_number)}"
+        device, key = register_device(
+            owner=owner.user, fields={"name": name, **fields}, actor="test"
+        )
+        return Something(device, key, Api(key=key))
+
+    return make
+
+
+@pytest.fixture
+def sensor(alice: Somebody, make_device: Callable[..., Something]) -> Something:
+    """A device of alice's."""
+    return make_device(alice, "sensor")

@@ -1,0 +1,60 @@
+"""The stores that a test run uses, chosen by STORES before Django reads its settings.
+
+`embedded` (the default): none but what is in the process. `real`: the servers that
+`make services` started, each with a database of its own for tests.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SERVICES = ROOT / ".services" / "env"
+STORES = os.environ.setdefault("STORES", "embedded")
+CHOICES = (
+    "DATABASE_URL",
+    "CASSANDRA_HOSTS",
+    "CASSANDRA_PORT",
+    "REDIS_URL",
+    "REDIS_HOST",
+    "MONGODB_URI",
+    "MONGODB_DATABASE",
+)
+
+
+def _read_services() -> dict[str, str]:
+    """The variables of a file of `export NAME=value` lines, as a shell would read them."""
+    import shlex
+
+    if not SERVICES.exists():
+        raise pytest.UsageError("The real servers are not there. Start them: make services")
+    words = shlex.split(SERVICES.read_text(), comments=True)
+    return dict(word.split("=", 1) for word in words if "=" in word)
+
+
+def _prepare() -> None:
+    for name in CHOICES:
+        os.environ.pop(name, None)
+    if STORES == "real":
+        os.environ.update(_read_services())
+        os.environ["REDIS_URL"] = os.environ["REDIS_URL"].rsplit("/", 1)[0] + "/15"
+        os.environ["CASSANDRA_KEYSPACE"] = "test_telemetry"
+    elif STORES != "embedded":
+        raise pytest.UsageError(f"STORES is embedded or real, not {STORES!r}.")
+    var_dir = tempfile.mkdtemp(prefix="iotflow-tests-")
+    atexit.register(shutil.rmtree, var_dir, ignore_errors=True)
+    os.environ.update(
+        VAR_DIR=var_dir,
+        ALLOW_HTTP="1",
+        SECRET_KEY="tests-" + "s" * 40,
+        API_KEY_PEPPER="tests-" + "p" * 40,
+        ALLOWED_HOSTS="testserver,localhost,127.0.0.1",
+        DEBUG="0",
+    )
+
+
+_prepare()

@@ -1,0 +1,37 @@
+import pytest
+
+from iotflow.lib.breaker import Breaker
+from iotflow.lib.errors import StoreAway
+
+
+def failing_call(breaker: Breaker) -> None:
+    with breaker.guard():
+        raise OSError("no answer")
+
+
+def test_it_opens_after_failures_in_a_row_and_then_answers_at_once():
+    breaker = Breaker("Store", OSError, failures=2, pause=60)
+    for _ in range(2):
+        with pytest.raises(StoreAway):
+            failing_call(breaker)
+    ran = False
+    with pytest.raises(StoreAway), breaker.guard():
+        ran = True
+    assert breaker.is_open
+    assert not ran
+
+
+def test_it_closes_when_a_call_after_the_pause_succeeds():
+    breaker = Breaker("Store", OSError, failures=1, pause=0)
+    with pytest.raises(StoreAway):
+        failing_call(breaker)
+    with breaker.guard():
+        pass
+    assert not breaker.is_open
+
+
+def test_other_errors_pass_through_and_do_not_count():
+    breaker = Breaker("Store", OSError, failures=1)
+    with pytest.raises(KeyError), breaker.guard():
+        raise KeyError
+    assert not breaker.is_open

@@ -1,0 +1,59 @@
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iotflow.lib.timeparse import EARLIEST, LATEST, NotATime, format_ms, parse_ms
+
+NOW = 1_795_300_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"),
+    [
+        ("2024-12-04T17:30:00.000Z", 1_733_333_400_000),
+        ("2024-12-04T17:30:00", 1_733_333_400_000),
+        ("2024-12-04T18:30:00+01:00", 1_733_333_400_000),
+        ("2024-12-04T18:30:00 01:00", 1_733_333_400_000),  # an unescaped plus
+        ("2024-12-04", 1_733_270_400_000),
+        ("1733333400", 1_733_333_400_000),
+        ("1733333400.25", 1_733_333_400_250),
+        ("1733333400000", 1_733_333_400_000),
+        (1_733_333_400, 1_733_333_400_000),
+        (1_733_333_400_000, 1_733_333_400_000),
+        (1_733_333_400_000_000, 1_733_333_400_000),
+        (1_733_333_400_000_000_000, 1_733_333_400_000),
+        ("now", NOW),
+        ("-30s", NOW - 30_000),
+        ("-15m", NOW - 900_000),
+        ("-1h", NOW - 3_600_000),
+        ("-7d", NOW - 604_800_000),
+        ("-2w", NOW - 1_209_600_000),
+    ],
+)
+def test_every_form_of_a_time_is_understood(text, ms):
+    assert parse_ms(text, NOW) == ms
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "yesterday", "-5", "1h", "-1y", "2024-13-01", "²", True, None, [], 1e300, "-" * 99, "٣"],
+)
+def test_what_is_no_time_is_refused(text):
+    if text == "-5":  # an epoch before 1970
+        assert parse_ms(text, NOW) == -5000
+        return
+    with pytest.raises(NotATime):
+        parse_ms(text, NOW)
+
+
+@given(st.integers(EARLIEST, LATEST))
+def test_what_is_formatted_parses_to_the_same_instant(ms):
+    assert parse_ms(format_ms(ms), NOW) == ms
+
+
+@given(st.text() | st.integers() | st.floats() | st.none() | st.booleans())
+def test_no_input_does_anything_else_than_parse_or_be_refused(value):
+    with suppress(NotATime):
+        assert EARLIEST <= parse_ms(value, NOW) <= LATEST
