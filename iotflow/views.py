@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from drf_spectacular.utils import OpenApiParameter, extend_schema, inline_serializer
 from rest_framework import serializers
@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts.permissions import IsStaff
 from iotflow import __version__, health
 from iotflow.lib.errors import NOT_FOUND, error_response
 from iotflow.lib.pagination import flag
@@ -77,6 +78,18 @@ class HealthView(APIView):
         if state.can_write:
             return Response(body)
         return Response(body, status=503, headers={"Retry-After": "1"})
+
+
+@extend_schema(exclude=True)
+class AdminOnlyView(APIView):
+    """What staff will find under /admin one day; nobody else learns what is there."""
+
+    permission_classes = [IsStaff]
+
+    def nothing(self, request: Request, path: str) -> Response:
+        raise Http404
+
+    get = post = put = patch = delete = nothing
 
 
 class StatusView(APIView):

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections
+from django.db import DatabaseError, close_old_connections, connections
 
 from devices import presence
 from devices.key_cache import DeviceRecord
@@ -106,6 +106,7 @@ class Committer:
             else:
                 self._update_redis([], [])  # nothing but repairs
             close_old_connections()
+        connections.close_all()
 
     def _gather(self) -> list[tuple[Submission, Future[int]]] | None:
         """What has gathered, up to INGEST_GROUP; empty when only repairs wait; None at the end."""

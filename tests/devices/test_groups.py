@@ -1,0 +1,117 @@
+"""Groups over HTTP."""
+
+import pytest
+
+from devices.models import DeviceGroup
+
+
+def make_group(who, name="Hall", **fields):
+    return who.api.post("/groups", {"name": name, **fields})
+
+
+@pytest.fixture
+def group(alice) -> int:
+    return make_group(alice).json["group"]["id"]
+
+
+def test_a_group_is_made_empty(alice):
+    answer = make_group(alice, description="All of them", color="#00ff7F")
+    assert answer.status == 201
+    group = answer.json["group"]
+    assert group["color"] == "#00ff7F"
+    assert group["device_count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ({"name": ""}, {"name"}),
+        ({"color": "red"}, {"color"}),
+        ({"color": "#12345g", "name": None}, {"color", "name"}),
+        ({"description": "\0"}, {"description"}),
+    ],
+)
+def test_bad_fields_are_named(alice, fields, wrong):
+    answer = make_group(alice, **fields)
+    assert answer.status == 400
+    assert answer.fields() == wrong
+
+
+def test_a_name_is_taken_once_per_owner(alice, bob, group):
+    assert make_group(alice).status == 409
+    assert make_group(bob).status == 201
+
+
+def test_devices_come_and_go(alice, group, sensor):
+    added = alice.api.post(f"/groups/{group}/devices", {"device_id": sensor.id})
+    assert added.status == 201
+    assert added.json["membership"]["device_id"] == sensor.id
+    again = alice.api.post(f"/groups/{group}/devices", {"device_id": sensor.id})
+    assert again.status == 409
+    assert again.fields() == {"device_id"}
+    listed = alice.api.get(f"/groups/{group}/devices").json
+    assert [device["id"] for device in listed["devices"]] == [sensor.id]
+    of_device = alice.api.get(f"/devices/{sensor.id}/groups").json
+    assert of_device["total_groups"] == 1
+    assert of_device["groups"][0]["id"] == group
+    assert of_device["groups"][0]["added_at"].endswith("Z")
+    assert alice.api.delete(f"/groups/{group}/devices/{sensor.id}").status == 200
+    assert alice.api.delete(f"/groups/{group}/devices/{sensor.id}").status == 404
+    assert alice.api.get(f"/groups/{group}").json["group"]["device_count"] == 0
+
+
+def test_with_devices_where_asked_for(alice, group, sensor):
+    alice.api.post(f"/groups/{group}/devices", {"device_id": sensor.id})
+    one = alice.api.get(f"/groups/{group}").json["group"]
+    assert [device["id"] for device in one["devices"]] == [sensor.id]
+    assert "devices" not in alice.api.get(f"/groups/{group}", include_devices="false").json["group"]
+    assert "devices" not in alice.api.get("/groups").json["groups"][0]
+    listed = alice.api.get("/groups", include_devices="true").json["groups"][0]
+    assert [device["name"] for device in listed["devices"]] == ["sensor"]
+
+
+def test_somebody_elses_group_or_device_is_not_there(alice, bob, group, sensor, make_device):
+    his = make_device(bob)
+    assert bob.api.get(f"/groups/{group}").status == 404
+    assert bob.api.post(f"/groups/{group}/devices", {"device_id": his.id}).status == 404
+    assert alice.api.post(f"/groups/{group}/devices", {"device_id": his.id}).status == 404
+    assert bob.api.get("/groups").json["groups"] == []
+
+
+def test_even_staff_do_not_mix_owners_in_a_group(staff, bob, group, make_device):
+    his = make_device(bob)
+    answer = staff.api.post(f"/groups/{group}/devices", {"device_id": his.id})
+    assert answer.status == 400
+    assert not DeviceGroup.objects.get().devices.exists()
+
+
+@pytest.mark.parametrize("body", [{}, {"device_id": "x"}, {"device_id": None}, {"device_id": 0}])
+def test_a_bad_device_id_is_named(alice, group, body):
+    answer = alice.api.post(f"/groups/{group}/devices", body)
+    assert answer.status == 400
+    assert answer.fields() == {"device_id"}
+
+
+def test_changing_and_deleting_leaves_the_devices(alice, group, sensor):
+    alice.api.post(f"/groups/{group}/devices", {"device_id": sensor.id})
+    changed = alice.api.put(f"/groups/{group}", {"description": "new"}).json["group"]
+    assert (changed["name"], changed["description"]) == ("Hall", "new")
+    assert alice.api.delete(f"/groups/{group}").status == 200
+    assert alice.api.get(f"/groups/{group}").status == 404
+    assert alice.api.get(f"/devices/{sensor.id}/status").status == 200
+
+
+def test_lists_cost_the_same_for_any_number_of_groups(
+    alice, make_device, django_assert_num_queries
+):
+    for n in range(4):
+        group = make_group(alice, f"group {n}").json["group"]["id"]
+        for _ in range(n):
+            device_id = make_device(alice).id
+            alice.api.post(f"/groups/{group}/devices", {"device_id": device_id})
+    # The token with its user; the number of groups; the groups with their device counts.
+    with django_assert_num_queries(3):
+        alice.api.get("/groups")
+    # And the memberships of all of them with their devices.
+    with django_assert_num_queries(4):
+        alice.api.get("/groups", include_devices="true")

@@ -1,0 +1,167 @@
+"""The plug is pulled on the real servers, one at a time, while the API is used."""
+
+import time
+
+import pytest
+
+from devices.services import rotate_key, set_status
+from events import outbox, sinks
+from events.models import EventLog, Outbox
+from iotflow.lib.errors import StoreAway
+from tests.api import Api
+from tests.services import eventually, hung, killed
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+PASSWORD = "swordfish 17"
+
+
+def submit(device, value=1, **fields):
+    return device.api.post("/telemetry", {"data": {"a": value}, **fields})
+
+
+def values(device) -> list[int]:
+    answer = device.api.get(f"/telemetry/{device.id}", order="asc")
+    assert answer.status == 200
+    return [reading["measurements"]["a"] for reading in answer.json["data"]]
+
+
+def latest(device):
+    answer = device.api.get(f"/telemetry/{device.id}/latest")
+    assert answer.status == 200
+    return answer.json["latest_data"].get("a")
+
+
+def relay() -> bool:
+    try:
+        outbox.relay_all()
+    except StoreAway:
+        return False
+    return not Outbox.objects.exists()
+
+
+class TestMongoAway:
+    @pytest.mark.parametrize("away", [killed, hung])
+    def test_everything_works_and_every_event_is_there_once_when_it_is_back(
+        self, away, anybody, sensor
+    ):
+        assert submit(sensor, 0).status == 201
+        with away("mongo"):
+            for n in range(3):
+                name = f"user{n}"
+                body = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
+                assert anybody.post("/auth/register", body).status == 201
+            started = time.monotonic()
+            for n in range(1, 21):
+                assert submit(sensor, n, timestamp=f"-{n}s").status == 201
+            assert time.monotonic() - started < 10  # the breaker, not twenty time-outs
+            assert submit(sensor, 99, timestamp="2026-01-01T00:00:00Z").status == 201
+            assert submit(sensor, 99, timestamp="2026-01-01T00:00:00Z").status == 201
+            assert Outbox.objects.count() == 3 + 20 + 1
+            assert anybody.get("/health", detailed="true").json["status"] == "degraded"
+        eventually(relay)
+        eventually(lambda: relay() and EventLog.objects.count() == 1 + 1 + 3 + 20 + 1)
+        kinds = list(EventLog.objects.values_list("kind", flat=True))
+        assert kinds.count("user.registered") == 3
+        assert kinds.count("telemetry.submitted") == 22
+
+    def test_an_event_delivered_twice_is_one_event(self, sensor):
+        document = {
+            "id": "6f9619ff-8b86-4011-b42d-00c04fc964ff",
+            "time": "2026-01-01T00:00:00+00:00",
+            "expires_at": "2099-01-01T00:00:00+00:00",
+            "kind": "device.changed",
+            "severity": "info",
+            "message": "twice",
+            "actor": "test",
+            "user_id": 1,
+            "device_id": 1,
+            "address": "",
+            "request_id": "",
+            "payload": {},
+        }
+        for _ in range(2):
+            sinks.deliver([document])
+        assert EventLog.objects.filter(message="twice").count() == 1
+
+
+class TestRedisAway:
+    @pytest.mark.parametrize("away", [killed, hung])
+    def test_submit_latest_history_and_login_work(self, away, anybody, alice, sensor):
+        assert submit(sensor, 0).status == 201
+        assert latest(sensor) == 0
+        with away("redis"):
+            started = time.monotonic()
+            for n in range(1, 6):
+                assert submit(sensor, n).status == 201
+                assert latest(sensor) == n
+            assert values(sensor) == list(range(6))
+            assert sensor.api.get("/devices/status").json["is_online"]
+            assert sensor.api.post("/devices/heartbeat").status == 200
+            assert Api(key="wrong").get("/devices/status").status == 401
+            login = {"username": "alice", "password": PASSWORD}
+            assert anybody.post("/auth/login", login).status == 200
+            assert alice.api.get("/devices").status == 200
+            assert time.monotonic() - started < 10
+            assert anybody.get("/health", detailed="true").json["status"] == "degraded"
+        eventually(lambda: latest(sensor) == 5)
+        assert submit(sensor, 6).status == 201
+        eventually(lambda: latest(sensor) == 6)
+
+    @pytest.mark.parametrize("away", [killed, hung])
+    def test_what_is_revoked_meanwhile_stays_revoked_when_it_is_back(
+        self, away, alice, sensor, make_device
+    ):
+        """The cache came back with its old content; nobody is let in by it."""
+        rotated, inactive = make_device(alice), make_device(alice)
+        for device in (sensor, rotated, inactive):
+            assert submit(device).status == 201
+        with away("redis"):
+            rotate_key(device=rotated.device, actor="test")
+            set_status(devices=[inactive.device], status="inactive", actor="test")
+        for _ in range(20):
+            assert submit(rotated).status == 401
+            assert submit(inactive).status == 403
+            assert submit(sensor).status == 201
+            time.sleep(0.05)
+
+    def test_times_the_server_gives_stay_unique(self, sensor):
+        with killed("redis"):
+            stamps = [submit(sensor).json["timestamp"] for _ in range(20)]
+        assert len(set(stamps)) == 20
+
+
+class TestCassandraAway:
+    def test_submissions_are_503_at_once_and_stored_again_after(self, anybody, alice, sensor):
+        assert submit(sensor, 0).status == 201
+        assert latest(sensor) == 0
+        with killed("cassandra"):
+            for n in range(5):
+                started = time.monotonic()
+                answer = submit(sensor, 100 + n)
+                assert answer.status == 503
+                assert time.monotonic() - started < 2
+                assert answer.json["error"] == "store_unavailable"
+                assert int(answer.headers["Retry-After"]) >= 1
+            answer = sensor.api.get(f"/telemetry/{sensor.id}")
+            assert answer.status == 503
+            assert "Retry-After" in answer.headers
+            assert anybody.get("/health").status == 200
+            detailed = anybody.get("/health", detailed="true")
+            assert detailed.status == 503
+            assert detailed.json["stores"]["telemetry"] == {"status": "down"}
+            assert anybody.get("/telemetry/status").json["cassandra_available"] is False
+            # the rest works
+            assert alice.api.get("/devices").status == 200
+            assert alice.api.post("/devices/register", {"name": "new"}).status == 201
+        eventually(lambda: submit(sensor, 1).status == 201)
+        assert set(values(sensor)) <= {0, 1, 100, 101, 102, 103, 104}
+        assert latest(sensor) == 1
+
+    def test_a_server_that_hangs_is_503_within_two_seconds(self, sensor):
+        assert submit(sensor, 0).status == 201
+        with hung("cassandra"):
+            for _ in range(3):
+                started = time.monotonic()
+                assert submit(sensor).status == 503
+                assert time.monotonic() - started < 2
+        eventually(lambda: submit(sensor, 1).status == 201)
