@@ -1,0 +1,319 @@
+"""The admin site, as staff use it."""
+
+import re
+
+import pytest
+from django.test import Client
+
+from accounts.models import Token, User
+from devices.models import ApiKey, Device, DeviceGroup, GroupMembership
+from events import log
+from events.kinds import Kind, Severity
+from events.models import EventLog
+from tests.api import Api
+
+
+@pytest.fixture
+def site(staff) -> Client:
+    client = Client()
+    client.force_login(staff.user)
+    return client
+
+
+def page(site: Client, path: str, **query) -> str:
+    response = site.get(f"/admin/{path}", query, follow=True)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def kinds() -> list[str]:
+    return list(EventLog.objects.order_by("time").values_list("kind", flat=True))
+
+
+def test_its_door_is_shut_to_those_who_are_not_staff(alice):
+    client = Client()
+    client.force_login(alice.user)
+    assert client.get("/admin/devices/device/").status_code == 302
+
+
+def test_logging_in_by_the_form_is_an_event(staff):
+    answer = Client().post(
+        "/admin/login/", {"username": "staff", "password": "swordfish 17", "next": "/admin/"}
+    )
+    assert answer.status_code == 302
+    Client().post("/admin/login/", {"username": "staff", "password": "wrong"})
+    assert kinds() == ["user.login", "user.login_failed"]
+
+
+def test_every_list_and_every_form_answers_with_content(site, alice, sensor):
+    group = DeviceGroup.objects.create(owner=alice.user, name="Greenhouse")
+    GroupMembership.objects.create(group=group, device=sensor.device)
+    sensor.api.post("/telemetry", {"data": {"a": 1}})
+    event = EventLog.objects.get(kind="telemetry.submitted")
+    for path, content in (
+        ("", "Devices"),
+        ("accounts/user/", "alice"),
+        (f"accounts/user/{alice.user.pk}/change/", "alice@example.org"),
+        ("accounts/user/add/", "E-mail address"),
+        ("devices/device/", "sensor"),
+        (f"devices/device/{sensor.id}/change/", "Greenhouse"),
+        ("devices/device/add/", "Name"),
+        ("devices/devicegroup/", "Greenhouse"),
+        (f"devices/devicegroup/{group.pk}/change/", "sensor"),
+        ("events/eventlog/", "telemetry.submitted"),
+        (f"events/eventlog/{event.pk}/change/", "measurements"),
+        ("events/outbox/", "outbox"),
+        ("events/alert/", "alert"),
+        ("events/deviceconfig/", "device config"),
+    ):
+        assert content in page(site, path), path
+
+
+class TestDevices:
+    def add(self, site, alice) -> str:
+        response = site.post(
+            "/admin/devices/device/add/",
+            {
+                "name": "New one",
+                "device_type": "sensor",
+                "owner": alice.user.pk,
+                "status": "active",
+                "keys-TOTAL_FORMS": 0,
+                "keys-INITIAL_FORMS": 0,
+                "memberships-TOTAL_FORMS": 0,
+                "memberships-INITIAL_FORMS": 0,
+            },
+        )
+        assert response.status_code == 200
+        assert "no-store" in response.headers["Cache-Control"]
+        return re.search(r"iotd_[\w-]{43}", response.content.decode())[0]
+
+    def test_a_device_made_here_shows_its_key_once(self, site, alice):
+        key = self.add(site, alice)
+        assert Api(key=key).get("/devices/status").json["name"] == "New one"
+        device = Device.objects.get()
+        assert key not in page(site, f"devices/device/{device.pk}/change/")
+        assert kinds()[-1] == "device.registered"
+
+    def test_rotating_asks_first_and_shows_the_new_key_once(self, site, sensor):
+        path = f"/admin/devices/device/{sensor.id}/rotate_key"
+        asked = site.get(path, follow=True)
+        assert asked.status_code == 200
+        assert sensor.api.get("/devices/status").status == 200
+        answer = site.post(asked.request["PATH_INFO"])
+        key = re.search(r"iotd_[\w-]{43}", answer.content.decode())[0]
+        assert sensor.api.get("/devices/status").status == 401
+        assert Api(key=key).get("/devices/status").status == 200
+        assert ApiKey.objects.count() == 2
+        assert kinds()[-1] == "device.key_rotated"
+        assert all(key not in str(event) for event in EventLog.objects.values())
+
+    @pytest.mark.parametrize(
+        ("action", "status"),
+        [("activate", "active"), ("deactivate", "inactive"), ("maintain", "maintenance")],
+    )
+    def test_bulk_actions_change_the_status_and_caches_follow(
+        self, site, alice, make_device, action, status
+    ):
+        devices = [make_device(alice) for _ in range(3)]
+        for device in devices:
+            device.api.post("/telemetry", {"data": {"a": 1}})
+        site.post(
+            "/admin/devices/device/",
+            {"action": action, "_selected_action": [device.id for device in devices]},
+        )
+        for device in devices:
+            assert device.api.get("/devices/status").json["status"] == status
+            expected = 403 if status == "inactive" else 201
+            assert device.api.post("/telemetry", {"data": {"a": 1}}).status == expected
+        changed = 0 if status == "active" else 3
+        assert kinds().count("device.status_changed") == changed
+
+    def test_a_change_in_the_form_acts_on_the_next_request(self, site, sensor):
+        sensor.api.get("/devices/status")
+        site.post(
+            f"/admin/devices/device/{sensor.id}/change/",
+            {
+                "name": "renamed",
+                "device_type": "sensor",
+                "status": "inactive",
+                "keys-TOTAL_FORMS": 0,
+                "keys-INITIAL_FORMS": 0,
+                "memberships-TOTAL_FORMS": 0,
+                "memberships-INITIAL_FORMS": 0,
+            },
+        )
+        assert sensor.api.get("/devices/status").json["name"] == "renamed"
+        assert sensor.api.post("/devices/heartbeat").status == 403
+        assert sorted(kinds()[-2:]) == ["device.changed", "device.status_changed"]
+
+    def test_deleting_in_bulk_ends_keys_and_is_an_event_each(self, site, alice, make_device):
+        devices = [make_device(alice) for _ in range(2)]
+        site.post(
+            "/admin/devices/device/",
+            {
+                "action": "delete_selected",
+                "_selected_action": [device.id for device in devices],
+                "post": "yes",
+            },
+        )
+        assert not Device.objects.exists()
+        assert [device.api.get("/devices/status").status for device in devices] == [401, 401]
+        assert kinds().count("device.deleted") == 2
+
+    def test_filters_and_search(self, site, alice, make_device):
+        make_device(alice, "kitchen", device_type="thermometer")
+        make_device(alice, "cellar", device_type="hygrometer")
+        found = page(site, "devices/device/", q="kitch")
+        assert "kitchen" in found
+        assert "cellar" not in found
+        found = page(site, "devices/device/", device_type="hygrometer", status__exact="active")
+        assert "cellar" in found
+        assert "kitchen" not in found
+
+    def test_the_list_costs_the_same_for_any_number_of_devices(
+        self, site, alice, make_device, django_assert_max_num_queries
+    ):
+        for _ in range(12):
+            make_device(alice)
+        page(site, "devices/device/")
+        # Session and user; the count; the devices with their owners; the types for the filter;
+        # and what the filters' own widgets ask. None of them grows with the devices.
+        with django_assert_max_num_queries(8):
+            page(site, "devices/device/")
+
+
+class TestGroups:
+    def test_members_are_added_by_the_form_and_owners_are_not_mixed(
+        self, site, alice, bob, sensor, make_device
+    ):
+        group = DeviceGroup.objects.create(owner=alice.user, name="Hall")
+        foreign = make_device(bob)
+
+        def save(device_id):
+            return site.post(
+                f"/admin/devices/devicegroup/{group.pk}/change/",
+                {
+                    "name": "Hall",
+                    "color": "#112233",
+                    "memberships-TOTAL_FORMS": 1,
+                    "memberships-INITIAL_FORMS": 0,
+                    "memberships-0-device": device_id,
+                    "memberships-0-group": group.pk,
+                },
+            )
+
+        assert save(foreign.id).status_code == 200
+        assert not group.devices.exists()
+        assert save(sensor.id).status_code == 302
+        assert list(group.devices.all()) == [sensor.device]
+        assert "group.device_added" in kinds()
+
+
+class TestUsers:
+    def test_deactivating_in_bulk_ends_tokens_and_refuses_devices(self, site, alice, sensor, staff):
+        assert sensor.api.post("/devices/heartbeat").status == 200
+        site.post(
+            "/admin/accounts/user/",
+            {"action": "deactivate", "_selected_action": [alice.user.pk, staff.user.pk]},
+        )
+        assert alice.api.get("/devices").status == 401
+        assert sensor.api.post("/devices/heartbeat").status == 403
+        assert User.objects.get(username="staff").is_active  # nobody locks themselves out
+        assert Token.objects.filter(user=alice.user).count() == 0
+        assert "user.deactivated" in kinds()
+
+    def test_a_user_made_here_can_log_in(self, site, anybody):
+        response = site.post(
+            "/admin/accounts/user/add/",
+            {
+                "username": "dora",
+                "email": "dora@example.org",
+                "usable_password": "true",
+                "password1": "swordfish 18",
+                "password2": "swordfish 18",
+            },
+        )
+        assert response.status_code == 302
+        login = {"username": "dora", "password": "swordfish 18"}
+        assert anybody.post("/auth/login", login).status == 200
+
+
+class TestEvents:
+    @pytest.fixture
+    def many(self, alice) -> None:
+        for n in range(120):
+            log.record(
+                Kind.DEVICE_CHANGED if n % 2 else Kind.DEVICE_REGISTERED,
+                f"something ({n:03})",
+                severity=Severity.WARNING if n % 3 == 0 else Severity.INFO,
+                device_id=n % 4,
+                user_id=alice.user.pk,
+                payload={"n": n, "nested": {"text": "<b>ü</b>"}},
+            )
+
+    def shown(self, site, **query) -> set[int]:
+        text = page(site, "events/eventlog/", **query)
+        return {int(n) for n in re.findall(r"something \((\d+)\)", text)}
+
+    def test_filters_narrow_the_list(self, site, many, alice):
+        assert self.shown(site) == set(range(70, 120))
+        assert self.shown(site, p=2) == set(range(20, 70))
+        kind, severity = "device.registered", "warning"
+        expected = {n for n in range(120) if n % 2 == 0 and n % 3 == 0}
+        assert self.shown(site, kind__exact=kind, severity__exact=severity) == expected
+        expected = {n for n in range(120) if n % 4 == 3}
+        assert self.shown(site, device_id=3) == expected
+        assert self.shown(site, device_id=3, user_id=alice.user.pk) == expected
+        assert self.shown(site, user_id=alice.user.pk + 1) == set()
+        assert self.shown(site, device_id="x") == set()
+
+    def test_time_drills_down_from_months_to_hours(self, site, many):
+        from django.utils import timezone
+
+        now = timezone.localtime()
+        for when in ("1h", "7d", f"{now:%Y-%m}", f"{now:%Y-%m-%d}", f"{now:%Y-%m-%dT%H}"):
+            assert len(self.shown(site, when=when)) == 50, when
+        assert self.shown(site, when="2001-01-01") == set()
+        assert len(self.shown(site, when="nonsense")) == 50
+        assert f"when={now:%Y-%m-%d}" in page(site, "events/eventlog/", when=f"{now:%Y-%m}")
+
+    @pytest.mark.parametrize(
+        ("text", "found"),
+        [("something (007)", {7}), ("(01", set(range(10, 20))), (".*", set()), ("\\", set())],
+    )
+    def test_search_takes_text_as_it_is(self, site, many, text, found):
+        assert self.shown(site, q=text) == found
+
+    def test_a_payload_is_shown_as_readable_json_and_escaped(self, site, many):
+        event = EventLog.objects.filter(message="something (007)").get()
+        text = page(site, f"events/eventlog/{event.pk}/change/")
+        assert "&quot;nested&quot;: {\n" in text
+        assert "<b>ü</b>" not in text
+        assert "&lt;b&gt;ü&lt;/b&gt;" in text
+
+    def test_nothing_is_ever_counted(self, site, many, monkeypatch):
+        from django.db.models import QuerySet
+
+        counted = []
+        count = QuerySet.count
+
+        def noted(queryset):
+            counted.append(queryset.model)
+            return count(queryset)
+
+        monkeypatch.setattr(QuerySet, "count", noted)
+        page(site, "events/eventlog/")
+        assert EventLog not in counted
+
+    def test_nobody_adds_changes_or_deletes(self, site, many):
+        event = EventLog.objects.first()
+        assert site.get("/admin/events/eventlog/add/").status_code == 403
+        path = f"/admin/events/eventlog/{event.pk}"
+        assert site.post(f"{path}/change/", {"message": "x"}).status_code == 403
+        assert site.post(f"{path}/delete/", {"post": "yes"}).status_code == 403
+
+    @pytest.mark.parametrize("number", ["x", "0" * 32, "6f9619ff-8b86-4011-b42d-00c04fc964ff"])
+    def test_an_event_that_is_not_there(self, site, number):
+        response = site.get(f"/admin/events/eventlog/{number}/change/")
+        assert response.status_code in (302, 404)
