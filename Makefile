@@ -32,8 +32,11 @@ $(BIN)/.dev: requirements.txt requirements-dev.txt | $(BIN)/python
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@ $(BIN)/.runtime
 
+# Without the variables that choose real servers, so that it is embedded in any shell.
+EMBEDDED := env -u DATABASE_URL -u CASSANDRA_HOSTS -u MONGODB_URI -u REDIS_URL -u REDIS_HOST
+
 demo: $(BIN)/.runtime ## Run everything embedded, with sample data and simulated devices
-	@ALLOW_HTTP=1 WORKER_THREAD=1 $(BIN)/python manage.py demo --port $(PORT)
+	@$(EMBEDDED) ALLOW_HTTP=1 WORKER_THREAD=1 $(BIN)/python manage.py demo --port $(PORT)
 
 run: $(BIN)/.runtime ## Run the server on the stores that the environment names, else embedded
 	@ALLOW_HTTP=1 $(BIN)/python manage.py setup_stores
@@ -49,9 +52,9 @@ services-stop: ## Stop what `make services` started
 check: $(BIN)/.dev ## Format, lint, types, imports, migrations
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@env -u DATABASE_URL -u MONGODB_URI -u CASSANDRA_HOSTS $(BIN)/mypy iotflow accounts devices events telemetry
+	@$(EMBEDDED) $(BIN)/mypy iotflow accounts devices events telemetry
 	@$(BIN)/lint-imports
-	@env -u DATABASE_URL -u MONGODB_URI -u CASSANDRA_HOSTS $(BIN)/python manage.py makemigrations --check --dry-run
+	@$(EMBEDDED) $(BIN)/python manage.py makemigrations --check --dry-run
 
 format: $(BIN)/.dev ## Let ruff format and mend the code
 	@$(BIN)/ruff format .

@@ -71,8 +71,10 @@ def find(digest: str) -> Lookup:
     try:
         with redis() as client:
             lease, mark, record = client.mget(_lease(), _mark(digest), _record(digest))
-            if lease is None and not _renew_lease(client):
-                return Lookup()
+            if lease is None:
+                if not _renew_lease(client):
+                    return Lookup()
+                mark, record = client.mget(_mark(digest), _record(digest))  # as it is now
             if mark is None:
                 return Lookup(mark=_new_mark(client, digest))
     except StoreAway:

@@ -24,7 +24,7 @@ class EventLog(models.Model):
 
     id = document_id()
     time = models.DateTimeField()
-    kind = models.CharField(max_length=40, choices=Kind)
+    kind = models.CharField(max_length=40, choices=[(kind, kind) for kind in Kind.values])
     severity = models.CharField(max_length=10, choices=Severity)
     message = models.CharField(max_length=500)
     actor = models.CharField(max_length=200, help_text="Who did it: user:…, device:… or system.")

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+from django.templatetags.static import static
 
 from iotflow import __version__
 from iotflow.secretfile import made_up_secret
@@ -371,6 +372,9 @@ UNFOLD = {
     "SITE_HEADER": "IoTFlow",
     "SITE_SUBHEADER": f"Version {__version__}",
     "SITE_SYMBOL": "sensors",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("iotflow/icon.svg")}
+    ],
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
 }

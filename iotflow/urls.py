@@ -1,7 +1,9 @@
 """Every address of IoTFlow."""
 
 from django.contrib import admin
+from django.templatetags.static import static
 from django.urls import URLPattern, URLResolver, include, path, re_path
+from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from iotflow import views
@@ -17,6 +19,7 @@ api: list[URLPattern | URLResolver] = [
 
 urlpatterns = [
     path("", views.front),
+    path("favicon.ico", RedirectView.as_view(url=static("iotflow/icon.svg"))),
     path("health", views.HealthView.as_view()),
     path("status", views.StatusView.as_view()),
     path("admin/", admin.site.urls),

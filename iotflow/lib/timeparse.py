@@ -92,6 +92,6 @@ def _from_iso(text: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
         aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return to_ms(aware)
+        return min(max(to_ms(aware), EARLIEST), LATEST)  # an offset may lead out of the years
     except (ValueError, OverflowError) as error:
         raise NotATime(HINT) from error

@@ -113,7 +113,8 @@ class CassandraStore:
         with self.breaker.guard():
             try:
                 self._write(merged(readings))
-            except InvalidRequest as error:
+            except (InvalidRequest, TypeError, ValueError) as error:
+                # The server's no, or the driver's when a value does not fit its column.
                 raise Refused(str(error)) from error
 
     def history(self, query: HistoryQuery) -> HistoryPage:

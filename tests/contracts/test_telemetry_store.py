@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from iotflow.lib.timeparse import EARLIEST, LATEST, now_ms
 from telemetry.readings import HistoryQuery, Reading, StoredReading, UserReading
-from telemetry.stores import TelemetryStore
+from telemetry.stores import Refused, TelemetryStore
 from telemetry.stores.sql import SqlStore
 from tests.environment import STORES
 
@@ -168,6 +168,12 @@ class TestWriting:
 
     def test_nothing_is_a_group_too(self, store):
         store.write([])
+
+    def test_a_reading_at_fault_is_refused_whole(self, store, device):
+        with pytest.raises(Refused):
+            store.write([reading(device, NOON, fine=1, too_big=2**70)])
+        assert history(store, device) == []
+        assert latest(store, device) == {}
 
 
 class TestHistory:

@@ -48,6 +48,18 @@ def test_what_is_no_time_is_refused(text):
         parse_ms(text, NOW)
 
 
+@pytest.mark.parametrize(
+    ("text", "ms"),
+    [
+        ("0001-01-01T00:00:00+14:00", EARLIEST),
+        ("9999-12-31T23:59:59-14:00", LATEST),
+    ],
+)
+def test_what_lies_outside_the_years_is_clipped_to_them(text, ms):
+    assert parse_ms(text, NOW) == ms
+    assert format_ms(ms)
+
+
 @given(st.integers(EARLIEST, LATEST))
 def test_what_is_formatted_parses_to_the_same_instant(ms):
     assert parse_ms(format_ms(ms), NOW) == ms
