@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable
 
 from django.conf import settings
-from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
@@ -38,7 +37,8 @@ class ApiGuard:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         away = as_store_away(error)
-        if away is None and isinstance(error, DatabaseError) and "pymongo" in repr(error.__cause__):
+        if away is None and _is_of_mongodb(error):
+            logger.warning("the event log did not answer: %s", error)
             away = StoreAway("The event log")
         if away is None:
             return None
@@ -57,6 +57,12 @@ class ApiGuard:
         return error_response(
             413, f"The body has more than {limit} bytes.", {"body": [f"At most {limit} bytes."]}
         )
+
+
+def _is_of_mongodb(error: Exception) -> bool:
+    """A driver's error, bare or wrapped by Django's backend; what reads events raises either."""
+    causes = (error, error.__cause__)
+    return any(type(cause).__module__.startswith("pymongo") for cause in causes)
 
 
 def is_api(request: HttpRequest) -> bool:

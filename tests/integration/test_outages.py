@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from django.test import Client
 
 from devices.services import rotate_key, set_status
 from events import outbox, sinks
@@ -42,8 +43,10 @@ def relay() -> bool:
 class TestMongoAway:
     @pytest.mark.parametrize("away", [killed, hung])
     def test_everything_works_and_every_event_is_there_once_when_it_is_back(
-        self, away, anybody, sensor
+        self, away, anybody, sensor, staff
     ):
+        site = Client()
+        site.force_login(staff.user)
         assert submit(sensor, 0).status == 201
         with away("mongo"):
             for n in range(3):
@@ -58,8 +61,13 @@ class TestMongoAway:
             assert submit(sensor, 99, timestamp="2026-01-01T00:00:00Z").status == 201
             assert Outbox.objects.count() == 3 + 20 + 1
             assert anybody.get("/health", detailed="true").json["status"] == "degraded"
+            page = site.get("/admin/events/eventlog/")
+            assert page.status_code == 503
+            assert "The event log is away" in page.content.decode()
+            assert "telemetry.submitted" in site.get("/admin/events/outbox/").content.decode()
+            assert site.get("/admin/devices/device/").status_code == 200
         eventually(relay)
-        eventually(lambda: relay() and EventLog.objects.count() == 1 + 1 + 3 + 20 + 1)
+        eventually(lambda: relay() and EventLog.objects.count() == 2 + 1 + 3 + 20 + 1)
         kinds = list(EventLog.objects.values_list("kind", flat=True))
         assert kinds.count("user.registered") == 3
         assert kinds.count("telemetry.submitted") == 22

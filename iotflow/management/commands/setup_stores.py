@@ -50,5 +50,6 @@ class Command(BaseCommand):
         return lambda: call_command("migrate", database=database, interactive=False, verbosity=0)
 
     def _events(self) -> None:
+        sinks.ping()
         self._migrate("events")()
         sinks.ensure_indexes()

@@ -1,0 +1,91 @@
+"""The real server process, over a real socket: what a test client does not go through."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from iotflow.lib.child import answers, free_port, server
+from tests.environment import CHOICES
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server on embedded stores of its own."""
+    var_dir: Path = tmp_path_factory.mktemp("server")
+    environment = {name: value for name, value in os.environ.items() if name not in CHOICES}
+    environment |= {"VAR_DIR": str(var_dir), "WORKER_THREAD": "1"}
+    subprocess.run(
+        [sys.executable, "manage.py", "setup_stores"], env=environment, check=True, timeout=60
+    )
+    port = free_port()
+    child = server(port, var_dir / "server.log", environment)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        assert answers(address, child, 60), child.obituary()
+        yield address
+    finally:
+        child.stop()
+
+
+@pytest.fixture(scope="module")
+def key(url: str) -> str:
+    api = f"{url}/api/v1"
+    who = {"username": "alice", "email": "alice@example.org", "password": "swordfish 17"}
+    assert httpx.post(f"{api}/auth/register", json=who).status_code == 201
+    token = httpx.post(f"{api}/auth/login", json=who).json()["token"]
+    answer = httpx.post(
+        f"{api}/devices/register",
+        json={"name": "sensor"},
+        headers={"Authorization": f"Bearer {token}"},
+    )
+    return answer.json()["device"]["api_key"]
+
+
+def submit(url: str, key: str, content, **headers: str) -> httpx.Response:
+    headers = {"X-API-Key": key, "Content-Type": "application/json", **headers}
+    return httpx.post(f"{url}/api/v1/telemetry", content=content, headers=headers, timeout=30)
+
+
+def test_ten_megabytes_are_read_and_answered_413(url, key):
+    answer = submit(url, key, b"x" * 10_000_000)
+    assert answer.status_code == 413
+    assert answer.json()["error"] == "body_too_large"
+
+
+def test_a_chunked_body_is_a_body(url, key):
+    answer = submit(url, key, iter([b'{"data":', b' {"a": 1}}']))
+    assert answer.status_code == 201
+
+
+def test_a_chunked_body_that_never_ends_is_413(url, key):
+    answer = submit(url, key, iter([b"x" * 65_536] * 40))
+    assert answer.status_code == 413
+
+
+def test_pages_and_their_files_are_served_without_another_host(url):
+    with httpx.Client(base_url=url, follow_redirects=True) as browser:
+        for path in ("/", "/admin/", "/api/docs", "/favicon.ico"):
+            assert browser.get(path, headers={"Accept": "text/html"}).status_code == 200
+        page = browser.get("/admin/login/").text
+        assert "/static/unfold/css/styles.css" in page
+        assert browser.get("/static/unfold/css/styles.css").status_code == 200
+
+
+def test_many_devices_at_once_lose_nothing(url, key):
+    """Forty submissions from eight threads: each is answered 201 and each is there."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(8) as threads:
+        bodies = [f'{{"data": {{"n": {n}}}}}' for n in range(40)]
+        answers_ = list(threads.map(lambda body: submit(url, key, body), bodies))
+    assert {answer.status_code for answer in answers_} == {201}
+    device = answers_[0].json()["device_id"]
+    history = httpx.get(
+        f"{url}/api/v1/telemetry/{device}?limit=1000&fields=n", headers={"X-API-Key": key}
+    )
+    assert sorted(r["measurements"]["n"] for r in history.json()["data"]) == list(range(40))

@@ -1,0 +1,150 @@
+"""What the environment may say, and what `manage.py` answers when it says nonsense."""
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from django.core.checks import run_checks
+
+from tests.environment import CHOICES, ROOT
+
+SECRETS = {"SECRET_KEY": "s" * 50, "API_KEY_PEPPER": "p" * 50}
+
+
+def manage(tmp_path: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if name not in (*CHOICES, *SECRETS)}
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT,
+        env={**kept, "VAR_DIR": str(tmp_path), **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"HISTORY_LIMIT": "many"}, "HISTORY_LIMIT must be a whole number."),
+        ({"HISTORY_LIMIT": "0"}, "HISTORY_LIMIT must be from 1 to 100000, not 0."),
+        ({"CASSANDRA_HOSTS": "a", "CASSANDRA_CONSISTENCY": "SOME"}, "must be one of ONE,"),
+        ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL must be one of"),
+        ({"DATABASE_URL": "postgres://u:p@h/d"}, "SECRET_KEY must be set to at least 32"),
+        ({"SECRET_KEY": "short"}, "SECRET_KEY must be set to at least 32"),
+        ({"DATABASE_URL": "postgres://u:p@h/d", "SECRET_KEY": "s" * 32}, "API_KEY_PEPPER must be"),
+    ],
+)
+def test_nonsense_is_refused_at_start_with_the_variables_name(tmp_path, variables, message):
+    result = manage(tmp_path, "check", **variables)
+    assert result.returncode != 0
+    assert message in result.stderr
+
+
+def test_secrets_are_made_up_once_and_readable_by_nobody_else(tmp_path):
+    found = []
+    for _ in range(2):
+        assert manage(tmp_path, "check").returncode == 0
+        found.append([(tmp_path / name).read_text() for name in ("secret_key", "api_key_pepper")])
+    assert found[0] == found[1]
+    assert found[0][0] != found[0][1]
+    assert min(map(len, found[0])) == 64
+    assert stat.S_IMODE((tmp_path / "secret_key").stat().st_mode) == 0o600
+
+
+def test_the_deploy_check_is_clean(tmp_path):
+    result = manage(
+        tmp_path,
+        "check",
+        "--deploy",
+        "--fail-level",
+        "WARNING",
+        "--tag",
+        "security",
+        ALLOW_HTTP="0",
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("command", [["check"], ["help"], ["shell", "-c", "print(1)"]])
+def test_commands_start_with_every_server_down(tmp_path, command):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = str(unused.getsockname()[1])  # bound, but nobody listens
+        started = time.monotonic()
+        result = manage(
+            tmp_path,
+            *command,
+            DATABASE_URL=f"postgres://u:p@127.0.0.1:{port}/d",
+            CASSANDRA_HOSTS="127.0.0.1",
+            CASSANDRA_PORT=port,
+            REDIS_URL=f"redis://127.0.0.1:{port}/0",
+            MONGODB_URI=f"mongodb://127.0.0.1:{port}/d",
+            **SECRETS,
+        )
+    assert result.returncode == 0, result.stderr
+    assert time.monotonic() - started < 20
+
+
+def test_a_store_that_is_away_stops_setup_with_its_name(tmp_path):
+    result = manage(tmp_path, "setup_stores", MONGODB_URI="mongodb://127.0.0.1:1/d")
+    assert result.returncode == 1
+    assert "Events cannot be set up now" in result.stderr
+
+
+def test_setup_can_be_run_again_and_tried_dry(tmp_path):
+    dry = manage(tmp_path, "setup_stores", "--dry-run")
+    assert "Nothing was changed." in dry.stdout
+    assert not (tmp_path / "iotflow.sqlite3").exists()
+    for _ in range(2):
+        result = manage(tmp_path, "setup_stores")
+        assert result.returncode == 0, result.stderr
+        assert "All stores are set up." in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "check_id"),
+    [
+        ("VAR_DIR", Path("/nowhere"), "iotflow.E001"),
+        ("TRUSTED_PROXIES", ["10.0.0.0/8", "proxy"], "iotflow.E002"),
+        ("REDIS_URL", "http://localhost", "iotflow.E003"),
+        ("MONGODB_URI", "localhost:27017", "iotflow.E003"),
+        ("HISTORY_LIMIT", 10**6, "iotflow.E004"),
+        ("ALLOWED_HOSTS", ["iot.example.org"], "iotflow.W003"),
+    ],
+)
+def test_settings_that_are_wrong_together_are_found_by_a_check(settings, name, value, check_id):
+    assert check_id not in {message.id for message in run_checks()} - {"iotflow.W003"}
+    setattr(settings, name, value)
+    [message] = [message for message in run_checks() if message.id == check_id]
+    assert message.hint
+
+
+def test_an_embedded_store_beside_real_ones_is_a_warning(settings):
+    settings.EMBEDDED_DATABASE, settings.REDIS_EMBEDDED = True, False
+    assert "iotflow.W002" in {message.id for message in run_checks()}
+
+
+def test_several_processes_on_embedded_stores_are_a_warning(settings, monkeypatch):
+    settings.REDIS_EMBEDDED = True
+    monkeypatch.setenv("GRANIAN_WORKERS", "4")
+    assert "iotflow.W004" in {message.id for message in run_checks()}
+
+
+def test_a_proxy_is_believed_only_where_it_is_trusted(sensor, settings):
+    from events.models import EventLog
+
+    def address(hops: str) -> str:
+        sensor.api.post("/telemetry", {"data": {"a": hops}}, x_forwarded_for=hops)
+        return EventLog.objects.filter(kind="telemetry.submitted").latest("time").address
+
+    assert address("203.0.113.9") == "127.0.0.1"
+    settings.TRUSTED_PROXIES = ["127.0.0.1", "10.0.0.0/8"]
+    assert address("203.0.113.9") == "203.0.113.9"
+    assert address("198.51.100.1, 203.0.113.9, 10.1.2.3") == "203.0.113.9"
+    assert address("nonsense") == "127.0.0.1"
