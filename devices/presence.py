@@ -19,7 +19,7 @@ from devices.key_cache import DeviceRecord
 from devices.models import ApiKey, Device
 from iotflow.lib.batches import batched
 from iotflow.lib.errors import StoreAway
-from iotflow.lib.redis import key, redis
+from iotflow.lib.redis import key, redis, shared
 from iotflow.lib.timeparse import now_ms, to_datetime, to_ms
 
 logger = logging.getLogger(__name__)
@@ -44,13 +44,16 @@ def add_touches(pipe: Any, records: Collection[DeviceRecord], now_ms: int) -> No
 
 
 def touch(records: Collection[DeviceRecord]) -> None:
-    """These devices were heard of now; in the database itself while Redis is away."""
+    """These devices were heard of now; in the database itself while Redis is away or embedded."""
     try:
         with redis() as client, client.pipeline(transaction=False) as pipe:
             add_touches(pipe, records, now_ms())
             pipe.execute()
     except StoreAway:
         save_touches(records)
+    else:
+        if not shared():
+            save_touches(records)
 
 
 def save_touches(records: Collection[DeviceRecord]) -> None:

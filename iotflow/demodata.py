@@ -12,13 +12,20 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management import call_command
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts.models import User
 from accounts.services import register_user
 from devices import keys
-from devices.models import ApiKey, Device
-from devices.services import delete_devices, register_device, rotate_key
+from devices.models import ApiKey, Device, DeviceGroup
+from devices.services import (
+    add_to_group,
+    create_group,
+    delete_devices,
+    register_device,
+    rotate_key,
+)
 from iotflow.lib.privatefile import read_private, write_private
 from telemetry.stores import telemetry_store
 
@@ -146,6 +153,22 @@ def simulated_keys(owner: User, kept: Kept) -> list[dict[str, str]]:
         {"name": name, "api_key": device_with_key(owner, name, kept, "simulator")[1]}
         for name in names
     ]
+
+
+def groups(owner: User) -> None:
+    """Find or make the groups of recorded and of simulated devices."""
+    samples = [sample.device for sample in SAMPLES]
+    for name, description, color, members in (
+        ("Recorded", "Readings of real instruments", "#0A66C2", Q(name__in=samples)),
+        ("Simulated", "Devices that post now and then", "#0F766E", Q(device_type="simulator")),
+    ):
+        group = DeviceGroup.objects.filter(owner=owner, name=name).first() or create_group(
+            owner=owner,
+            fields={"description": description, "color": color, "name": name},
+            actor=ACTOR,
+        )
+        for device in Device.objects.filter(members, owner=owner).exclude(groups=group):
+            add_to_group(group=group, device=device, actor=ACTOR)
 
 
 def _has_data(device: Device) -> bool:

@@ -75,6 +75,12 @@ class Worker:
     def start_thread(self) -> None:
         threading.Thread(target=self.run, name="worker", daemon=True).start()
 
+    def finish(self) -> None:
+        """Stop, and do once more what would be lost or late: presence, and waiting events."""
+        self.stop()
+        for job in self._jobs[:3]:
+            self._run(job)
+
     def run(self) -> None:
         while not self._stop.is_set():
             self.run_due(time.monotonic())

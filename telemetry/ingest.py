@@ -30,7 +30,7 @@ from events.context import Origin, origin
 from events.kinds import Kind
 from iotflow.lib import json
 from iotflow.lib.errors import StoreAway, as_store_away
-from iotflow.lib.redis import redis
+from iotflow.lib.redis import redis, shared
 from iotflow.lib.timeparse import format_ms, now_ms
 from telemetry import clock, latest
 from telemetry.readings import Reading, Value, newest
@@ -194,6 +194,8 @@ class Committer:
                     presence.add_touches(pipe, devices, now_ms())
                 pipe.execute()
             self._dirty.clear()
+            if not shared():  # nobody else sees it there, and it ends with this process
+                self._save_presence(devices)
         except StoreAway:
             if len(self._dirty) < DIRTY_MAX:
                 self._dirty.update(values)

@@ -80,6 +80,7 @@ class Command(BaseCommand):
         device, key = demodata.device_with_key(owner, demodata.HAND_DEVICE, kept, "sensor")
         keys = settings.VAR_DIR / "demo-simulated.json"
         write_private(keys, demodata.simulated_keys(owner, kept))
+        demodata.groups(owner)
         say("Server: starting")
         self._start_server(url, port)
         say(f"Devices: {demodata.SIMULATED} simulated ones post now and then")

@@ -18,4 +18,5 @@ class Command(BaseCommand):
             signal.signal(number, lambda *_: worker.stop())
         self.stdout.write("The worker runs. Ctrl-C ends it.")
         worker.run()
+        worker.finish()
         return "The worker has ended."
