@@ -7,6 +7,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
+from iotflow.lib.address import is_trusted_proxy
 from iotflow.lib.errors import (
     StoreAway,
     as_store_away,
@@ -17,6 +18,18 @@ from iotflow.lib.errors import (
 logger = logging.getLogger(__name__)
 DRAIN_BYTES = 32 * 1024 * 1024
 CHUNK = 64 * 1024
+
+
+class TrustedScheme:
+    """Only a trusted proxy may say that the client spoke HTTPS to it."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if not is_trusted_proxy(request.META.get("REMOTE_ADDR", "")):
+            request.META.pop("HTTP_X_FORWARDED_PROTO", None)
+        return self.get_response(request)
 
 
 class ApiGuard:

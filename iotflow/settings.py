@@ -77,9 +77,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not ALLOW_HTTP
 SESSION_COOKIE_HTTPONLY = True
 CSRF_FAILURE_VIEW = "iotflow.views.csrf_failure"
 X_FRAME_OPTIONS = "DENY"
-# Only a proxy that is trusted by address may say that the first hop was HTTPS.
-if TRUSTED_PROXIES:
-    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")  # see TrustedScheme
 
 # --- Applications -------------------------------------------------------------------------------
 INSTALLED_APPS = [
@@ -104,6 +102,7 @@ INSTALLED_APPS = [
     "iotflow",
 ]
 MIDDLEWARE = [
+    "iotflow.middleware.TrustedScheme",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "events.context.RequestContext",

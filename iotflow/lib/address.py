@@ -11,7 +11,7 @@ def client_address(request: HttpRequest) -> str:
     """The last hop that is not one of TRUSTED_PROXIES; a header from anybody else is ignored."""
     address = request.META.get("REMOTE_ADDR", "")
     hops = [hop.strip() for hop in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
-    while hops and _trusted(address, tuple(settings.TRUSTED_PROXIES)):
+    while hops and is_trusted_proxy(address):
         hop = hops.pop()
         if not _is_address(hop):
             break
@@ -25,6 +25,11 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_trusted_proxy(address: str) -> bool:
+    """Whether what this peer says about the hop before it is believed."""
+    return _trusted(address, tuple(settings.TRUSTED_PROXIES))
 
 
 @lru_cache(maxsize=1024)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from django.core.checks import run_checks
+from django.test import Client
 
 from tests.environment import CHOICES, ROOT
 
@@ -134,6 +135,14 @@ def test_several_processes_on_embedded_stores_are_a_warning(settings, monkeypatc
     settings.REDIS_EMBEDDED = True
     monkeypatch.setenv("GRANIAN_WORKERS", "4")
     assert "iotflow.W004" in {message.id for message in run_checks()}
+
+
+def test_only_a_trusted_proxy_says_that_the_client_spoke_https(settings):
+    settings.SECURE_SSL_REDIRECT = True
+    said = {"x-forwarded-proto": "https"}
+    assert Client().get("/status", headers=said).status_code == 301
+    settings.TRUSTED_PROXIES = ["127.0.0.1"]
+    assert Client().get("/status", headers=said).status_code == 200
 
 
 def test_a_proxy_is_believed_only_where_it_is_trusted(sensor, settings):

@@ -1,7 +1,8 @@
 """CSV to readings: which rows are readings, which are not, and why; then the command."""
 
+import csv
 import io
-from datetime import UTC
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -9,7 +10,7 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 
 from events.models import EventLog
-from iotflow.lib.timeparse import format_ms, now_ms
+from iotflow.lib.timeparse import format_ms, now_ms, to_ms
 from telemetry.importing import (
     SHOWN,
     BadFile,
@@ -237,6 +238,32 @@ def test_what_is_imported_is_read_back(sensor):
         "timestamp": "2015-02-04T17:51:00.000Z",
         "measurements": {"co2": 721.25, "temperature": 23.18},
     }
+
+
+def test_every_reading_of_a_file_comes_back_by_cursor_in_order_and_bit_for_bit(sensor):
+    run(SAMPLES / "water-flow.csv", sensor.id, time="Time")
+    with (SAMPLES / "water-flow.csv").open() as file:
+        written = [
+            (to_ms(datetime.fromisoformat(row["Time"])), float(row["Water flow [l/s]"]).hex())
+            for row in csv.DictReader(file)
+        ]
+    query = {"start_time": written[0][0], "end_time": written[-1][0], "order": "asc"}
+    read: list[tuple[int, str]] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = sensor.api.get(f"/telemetry/{sensor.id}", limit=100, **query, **cursor).json
+        read += [
+            (
+                to_ms(datetime.fromisoformat(reading["timestamp"])),
+                float(reading["measurements"]["water_flow_l/s"]).hex(),
+            )
+            for reading in page["data"]
+        ]
+        if page["next_cursor"] is None:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+    assert len(written) == 1268
+    assert read == written
 
 
 def test_imported_twice_is_stored_once(sensor):
