@@ -347,7 +347,7 @@ IDEMPOTENCY_HOURS = bounded("IDEMPOTENCY_HOURS", 24, 1, 24 * 365)
 INGEST_WAIT_MS = bounded("INGEST_WAIT_MS", 1500, 50, 60_000)
 INGEST_QUEUE = bounded("INGEST_QUEUE", 2000, 1, 1_000_000)
 INGEST_GROUP = bounded("INGEST_GROUP", 200, 1, 10_000)
-INGEST_GROUP_BYTES = bounded("INGEST_GROUP_BYTES", 200_000, 1000, 10_000_000)
+INGEST_GROUP_BYTES = bounded("INGEST_GROUP_BYTES", 40_000, 1000, 10_000_000)
 IMPORT_GROUP = bounded("IMPORT_GROUP", 500, 1, 1000)
 
 # --- Caches and presence ------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from cassandra import DriverException, InvalidRequest
 from cassandra.cluster import NoHostAvailable, ResponseFuture, Session
@@ -94,6 +94,7 @@ STATEMENTS = {
         WHERE device_id = ? AND epoch = ?""",
 }
 
+ROW_BYTES = 120
 Row = tuple[Any, ...]
 Bound = Any
 
@@ -189,56 +190,41 @@ class CassandraStore:
         self._connected()
         now = now_ms()
         marks: list[tuple[Any, ...]] = []
-        chunks: list[list[Bound]] = [[]]
-        size = 0
-        for reading in readings:
-            bound, bound_size = self._message(reading, now)
-            bound += self._new_marks(reading, now, marks)
-            if size + bound_size > settings.INGEST_GROUP_BYTES:
-                chunks.append([])
-                size = 0
-            chunks[-1] += bound
-            size += bound_size
+        units = [unit for reading in readings for unit in self._units_of(reading, now, marks)]
         # Only the newest of a measurement in the group is worth writing as its latest value.
-        latest = list(self._latest_of(readings))
-        self._send(chunk for chunk in [*chunks, latest] if chunk)
+        units += [self._latest_unit(*item) for item in newest(readings).items()]
+        self._send(packed(units, settings.INGEST_GROUP_BYTES))
         self._marked.add(marks)
 
-    def _message(self, reading: Reading, now: int) -> tuple[list[Bound], int]:
-        """The statements of one reading in device_data and user_data, and their rough size."""
-        bound: list[Bound] = []
-        size = 0
+    def _units_of(
+        self, reading: Reading, now: int, marks: list[tuple[Any, ...]]
+    ) -> Iterator["Unit"]:
+        """What a reading writes, partition by partition; its latest values apart."""
         day = _day(reading.time)
-        for key, cell in cells_of(reading):
-            bound.append(
-                self._prepared["write"].bind(
-                    (
-                        reading.device_id,
-                        day,
-                        reading.time,
-                        key,
-                        *(UNSET_VALUE if part is None else part for part in cell),
-                        reading.written,
-                        _ttl(),
-                    )
+        cells = list(cells_of(reading))
+        values = [
+            self._prepared["write"].bind(
+                (
+                    reading.device_id,
+                    day,
+                    reading.time,
+                    key,
+                    *(UNSET_VALUE if part is None else part for part in cell),
+                    reading.written,
+                    _ttl(),
                 )
             )
-            size += 100 + len(key) + 2 * len(cell.text_value or "")
+            for key, cell in cells
+        ]
+        yield Unit(values, sum(_cell_bytes(key, cell) for key, cell in cells))
         if left := _feed_ttl(reading, now):
             texts = {key: json.dumps(value).decode() for key, value in reading.values.items()}
-            bound.append(
-                self._prepared["write_feed"].bind(
-                    (
-                        reading.written,
-                        left,
-                        texts,
-                        *_feed_key(reading),
-                        reading.time,
-                        reading.device_id,
-                    )
-                )
-            )
-        return bound, size
+            place = (*_feed_key(reading), reading.time, reading.device_id)
+            entry = self._prepared["write_feed"].bind((reading.written, left, texts, *place))
+            size = sum(ROW_BYTES + len(key) + 4 * len(text) for key, text in texts.items())
+            yield Unit([entry], size)
+        for bound in self._new_marks(reading, now, marks):
+            yield Unit([bound], ROW_BYTES)
 
     def _new_marks(
         self, reading: Reading, now: int, marks: list[tuple[Any, ...]]
@@ -257,10 +243,10 @@ class CassandraStore:
             # Longer than its newest row, which may come at the end of the hour or of the mark.
             yield self._prepared["mark_hour"].bind((*hour[1:], left + 3600 + MARK_SECONDS))
 
-    def _latest_of(self, readings: Sequence[Reading]) -> Iterator[Bound]:
-        for (device_id, epoch), values in newest(readings).items():
-            for key, latest in values.items():
-                yield self._bind_latest(device_id, epoch, key, latest)
+    def _latest_unit(self, place: tuple[int, int], values: dict[str, LatestValue]) -> "Unit":
+        bound = [self._bind_latest(*place, key, latest) for key, latest in values.items()]
+        size = sum(_cell_bytes(key, to_cell(latest.value)) for key, latest in values.items())
+        return Unit(bound, size)
 
     def _bind_latest(self, device_id: int, epoch: int, key: str, latest: LatestValue) -> Bound:
         value = (latest.written, *to_cell(latest.value))
@@ -405,7 +391,7 @@ class CassandraStore:
                 break
         bound = [self._bind_latest(device_id, epoch + 1, key, kept[key]) for key in kept]
         if bound:
-            self._send([bound])
+            self._send([bound])  # one partition, one batch
 
     # --- the session -----------------------------------------------------------------------------
     def _connected(self) -> Session:
@@ -440,6 +426,31 @@ class CassandraStore:
         return rows
 
 
+class Unit(NamedTuple):
+    """Statements on one partition, which belong together, and about how many bytes they are."""
+
+    statements: list[Bound]
+    size: int
+
+
+def packed(units: Iterable[Unit], most: int) -> Iterator[list[Bound]]:
+    """The units' statements in batches of `most` bytes at the most.
+
+    A unit that is larger by itself is a batch of its own: Cassandra bounds the size of batches
+    across partitions only.
+    """
+    batch: list[Bound] = []
+    size = 0
+    for unit in units:
+        if batch and size + unit.size > most:
+            yield batch
+            batch, size = [], 0
+        batch += unit.statements
+        size += unit.size
+    if batch:
+        yield batch
+
+
 class Marks:
     """What this process has noted lately: bounded, and forgotten after MARK_SECONDS."""
 
@@ -461,6 +472,11 @@ class Marks:
 class _Silent:
     def write(self, text: str) -> None:
         """sync_cassandra tells every table; setup_stores tells the store."""
+
+
+def _cell_bytes(key: str, cell: Cell) -> int:
+    """About what a value takes in a batch; text counted as if of four bytes a character."""
+    return ROW_BYTES + len(key) + 4 * len(cell.text_value or "")
 
 
 def _ttl() -> int:

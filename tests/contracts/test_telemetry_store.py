@@ -166,6 +166,15 @@ class TestWriting:
         store.write([reading(device, NOON, **values)])
         assert history(store, device) == [StoredReading(NOON, values)]
 
+    def test_the_largest_readings_there_may_be_are_stored_in_a_group(self, store):
+        values = {f"m{n:03}": "é" * 2000 for n in range(100)}  # 400 kB a reading
+        devices = [next(_ids) for _ in range(5)]
+        now = now_ms()
+        store.write([reading(device, now, **values) for device in devices])
+        for device in devices:
+            assert history(store, device) == [StoredReading(now, values)]
+            assert latest(store, device) == values
+
     def test_nothing_is_a_group_too(self, store):
         store.write([])
 
