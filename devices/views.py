@@ -92,7 +92,7 @@ class DevicesView(UserView):
 
 
 class OwnStatusView(DeviceView):
-    @extend_schema(responses=serializers.OwnStatus)
+    @extend_schema(operation_id="own_status", responses=serializers.OwnStatus)
     def get(self, request: Request) -> Response:
         """This device's own state."""
         record = current_device(request)
@@ -235,7 +235,11 @@ class GroupView(UserView):
 
 
 class GroupsView(GroupView):
-    @extend_schema(parameters=[*LIST_PARAMETERS, INCLUDE_DEVICES], responses=serializers.GroupList)
+    @extend_schema(
+        operation_id="groups_list",
+        parameters=[*LIST_PARAMETERS, INCLUDE_DEVICES],
+        responses=serializers.GroupList,
+    )
     def get(self, request: Request) -> Response:
         """Your groups; everybody's for staff."""
         groups = DeviceGroup.objects.visible_to(current_user(request)).with_device_count()
