@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from django.db import connections
 from django.test import Client
 
 from devices.services import rotate_key, set_status
@@ -173,3 +174,32 @@ class TestCassandraAway:
                 assert submit(sensor).status == 503
                 assert time.monotonic() - started < 2
         eventually(lambda: submit(sensor, 1).status == 201)
+
+
+class TestPostgresAway:
+    def test_devices_whose_key_is_cached_go_on_and_the_rest_is_503(
+        self, anybody, alice, sensor, make_device
+    ):
+        unknown = make_device(alice)
+        assert submit(sensor, 0).status == 201
+        try:
+            with killed("postgres"):
+                started = time.monotonic()
+                for n in range(1, 6):
+                    assert submit(sensor, n).status == 201
+                    assert latest(sensor) == n
+                assert values(sensor) == list(range(6))
+                for answer in (
+                    submit(unknown),
+                    alice.api.get("/devices"),
+                    anybody.post("/auth/login", {"username": "alice", "password": PASSWORD}),
+                ):
+                    assert answer.status == 503
+                    assert answer.json["error"] == "store_unavailable"
+                    assert "Retry-After" in answer.headers
+                assert time.monotonic() - started < 10
+        finally:
+            connections.close_all()  # the test's own, which died with the server
+        assert alice.api.get("/devices").status == 200
+        assert submit(unknown).status == 201
+        assert EventLog.objects.filter(kind="telemetry.submitted").count() == 7
