@@ -148,7 +148,7 @@ class TestCassandraAway:
                 started = time.monotonic()
                 answer = submit(sensor, 100 + n)
                 assert answer.status == 503
-                assert time.monotonic() - started < 2
+                assert time.monotonic() - started < 2.5
                 assert answer.json["error"] == "store_unavailable"
                 assert int(answer.headers["Retry-After"]) >= 1
             answer = sensor.api.get(f"/telemetry/{sensor.id}")
@@ -172,7 +172,7 @@ class TestCassandraAway:
             for _ in range(3):
                 started = time.monotonic()
                 assert submit(sensor).status == 503
-                assert time.monotonic() - started < 2
+                assert time.monotonic() - started < 2.5
         eventually(lambda: submit(sensor, 1).status == 201)
 
 
