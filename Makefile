@@ -8,7 +8,7 @@ VAR_DIR ?= var
 export VAR_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo run serve test test-embedded test-real check format services services-stop clean
+.PHONY: help venv demo run test test-embedded test-real check format services services-stop clean
 
 help: ## List the tasks
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -3,6 +3,7 @@
 Started with WORKER_THREAD=1, it also does the background work, in one thread of this process.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterable
 from io import BytesIO
@@ -11,6 +12,7 @@ from typing import Any
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "iotflow.settings")
 
 from django.conf import settings
+from django.core.checks import WARNING, run_checks
 from django.core.wsgi import get_wsgi_application
 
 Start = Callable[..., Any]
@@ -30,7 +32,17 @@ def with_length(app: App) -> App:
     return wrapped
 
 
+def check_settings() -> None:
+    """Refuse to serve on settings that a system check calls an error; say its warnings."""
+    messages = [message for message in run_checks() if message.is_serious(WARNING)]
+    for message in messages:
+        logging.getLogger(__name__).warning("%s", message)
+    if any(message.is_serious() for message in messages):
+        raise SystemExit("The settings are wrong; `manage.py check` says how.")
+
+
 application = with_length(get_wsgi_application())
+check_settings()
 
 if settings.WORKER_THREAD:
     from iotflow.worker import Worker

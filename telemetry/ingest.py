@@ -57,7 +57,8 @@ def submit(submission: Submission) -> int:
     """Store the submission durably, with its event; the time in ms it is stored under.
 
     Raises StoreAway when that cannot be promised within INGEST_WAIT_MS, Refused when the store
-    refuses this very reading. Either way submitting it again is safe.
+    refuses this very reading. Submitting it again with the same time is safe either way; what was
+    not answered in time may be stored all the same.
     """
     return committer().submit(submission)
 

@@ -56,7 +56,8 @@ class State:
     def passwords(self) -> dict[str, str]:
         path = self.home / "passwords.json"
         if not path.exists():
-            made = {name: secrets.token_urlsafe(18) for name in ("postgres", "redis", "mongo")}
+            wanted = ("postgres", "redis", "mongo", "secret_key", "api_key_pepper")
+            made = {name: secrets.token_urlsafe(36) for name in wanted}
             write_private(path, json.dumps(made, indent=2) + "\n")
         return dict(json.loads(path.read_text()))
 
@@ -88,7 +89,12 @@ class State:
     def settings(self, name: str) -> dict[str, str]:
         address, password = f"127.0.0.1:{self.ports[name]}", self.passwords.get(name, "")
         if name == "postgres":
-            return {"DATABASE_URL": f"postgres://iotflow:{password}@{address}/iotflow"}
+            return {
+                "DATABASE_URL": f"postgres://iotflow:{password}@{address}/iotflow",
+                # Demanded as soon as the database is not embedded, and kept like its data.
+                "SECRET_KEY": self.passwords["secret_key"],
+                "API_KEY_PEPPER": self.passwords["api_key_pepper"],
+            }
         if name == "cassandra":
             return {
                 "CASSANDRA_HOSTS": "127.0.0.1",

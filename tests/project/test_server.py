@@ -89,3 +89,14 @@ def test_many_devices_at_once_lose_nothing(url, key):
         f"{url}/api/v1/telemetry/{device}?limit=1000&fields=n", headers={"X-API-Key": key}
     )
     assert sorted(r["measurements"]["n"] for r in history.json()["data"]) == list(range(40))
+
+
+def test_it_does_not_serve_on_settings_that_are_wrong(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name not in CHOICES}
+    environment |= {"VAR_DIR": str(tmp_path), "TRUSTED_PROXIES": "nonsense"}
+    child = server(free_port(), tmp_path / "server.log", environment)
+    try:
+        assert not answers("http://127.0.0.1:1", child, 5)
+        assert "TRUSTED_PROXIES has" in child.obituary()
+    finally:
+        child.stop()
