@@ -6,15 +6,16 @@ from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
+from django.db import transaction
 from django.db.models import Count, QuerySet
 from django.forms import ModelForm
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from accounts.models import User
-from accounts.services import announce_activity, record_user, set_active
+from accounts.services import announce_activity, announce_password, record_user, set_active
 from events.kinds import Kind
 
 admin.site.unregister(Group)
@@ -62,11 +63,14 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
     def staff(self, user: User) -> bool:
         return user.is_staff
 
-    @admin.action(description="Activate selected users")
+    @admin.action(description="Activate selected users", permissions=["change"])
     def activate(self, request: HttpRequest, users: QuerySet[User]) -> None:
         self._set_active(request, users, True)
 
-    @admin.action(description="Deactivate selected users: tokens end, devices are refused")
+    @admin.action(
+        description="Deactivate selected users: tokens end, devices are refused",
+        permissions=["change"],
+    )
     def deactivate(self, request: HttpRequest, users: QuerySet[User]) -> None:
         others = users.exclude(username=request.user.get_username())  # never oneself
         self._set_active(request, others, False)
@@ -82,11 +86,22 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
         if not change:
             record_user(Kind.USER_REGISTERED, obj, "was registered", actor)
         if "is_active" in form.changed_data:
-            announce_activity(user=obj, actor=actor)
+            announce_activity(users=[obj], actor=actor)
         others = [name for name in form.changed_data if name != "is_active"]
         if change and others:
             record_user(Kind.USER_CHANGED, obj, f"changed: {', '.join(others)}", actor)
 
+    def user_change_password(
+        self, request: HttpRequest, id: str, form_url: str = ""
+    ) -> HttpResponse:
+        """Django's own page; a changed password ends the user's tokens and is an event."""
+        with transaction.atomic():
+            response = super().user_change_password(request, id, form_url)
+            if request.method == "POST" and response.status_code == 302:
+                announce_password(user=User.objects.get(pk=id), actor=staff_user(request))
+        return response
+
+    @transaction.atomic
     def delete_model(self, request: HttpRequest, obj: User) -> None:
         record_user(Kind.USER_DELETED, obj, "was deleted", staff_user(request))
         obj.delete()

@@ -4,7 +4,7 @@ import uuid
 from typing import ClassVar
 
 from django.contrib.auth.models import AbstractUser, UserManager
-from django.core.validators import RegexValidator
+from django.core.validators import RegexValidator, validate_email
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
@@ -12,15 +12,19 @@ from knox.models import AbstractAuthToken
 from knox.settings import CONSTANTS
 
 # No "@": a name that looks like somebody's e-mail address would make logging in by either unsafe.
+# ASCII only: what looks alike, or is alike in another case, must be the same.
 USERNAME = RegexValidator(
-    r"^[\w.+-]+\Z", "A username has letters, digits and . + - _ only.", "invalid_username"
+    r"^[A-Za-z0-9_.+-]+\Z", "A username has letters, digits and . + - _ only.", "invalid_username"
 )
+EMAIL = RegexValidator(r"^[!-~]+\Z", "An e-mail address has ASCII characters only.")
 
 
 class Users(UserManager["User"]):
     def by_login(self, login: str) -> "User | None":
-        """The user of this username or e-mail address, whatever the case."""
-        return self.filter(Q(username__iexact=login) | Q(email__iexact=login)).first()
+        """The user of this username or e-mail address, whatever the case; along their indexes."""
+        wanted = login.lower()
+        users = self.alias(name=Lower("username"), address=Lower("email"))
+        return users.filter(Q(name=wanted) | Q(address=wanted)).first()
 
     def visible_to(self, user: "User") -> models.QuerySet["User"]:
         return self.all() if user.is_staff else self.filter(pk=user.pk)
@@ -39,6 +43,7 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]  # knox's mana
     email = models.EmailField(
         "e-mail address",
         unique=True,
+        validators=[validate_email, EMAIL],
         error_messages={"unique": "This e-mail address is taken."},
     )
 

@@ -6,7 +6,7 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError as DjangoValidationError
 from rest_framework import serializers
 
-from accounts.models import USERNAME, User
+from accounts.models import EMAIL, USERNAME, User
 from iotflow.lib.timeparse import format_datetime
 
 
@@ -38,7 +38,7 @@ class UserSerializer(serializers.ModelSerializer[User]):
 
 class RegisterSerializer(serializers.Serializer[Any]):
     username = serializers.CharField(min_length=3, max_length=150, validators=[USERNAME])
-    email = serializers.EmailField(max_length=254)
+    email = serializers.EmailField(max_length=254, validators=[EMAIL])
     password = serializers.CharField(max_length=1024, trim_whitespace=False, write_only=True)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What changes users, together with what has to happen with it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from django.db import IntegrityError, transaction
 
@@ -30,9 +30,9 @@ def register_user(*, username: str, email: str, password: str) -> User:
 def taken(username: str, email: str) -> dict[str, str]:
     """Which of the two another user has already: `{field: reason}`."""
     fields = {}
-    if User.objects.filter(username__iexact=username).exists():
+    if User.objects.by_login(username):
         fields["username"] = "This username is taken."
-    if User.objects.filter(email__iexact=email).exists():
+    if User.objects.by_login(email):
         fields["email"] = "This e-mail address is taken."
     return fields
 
@@ -47,17 +47,24 @@ def set_active(*, users: Iterable[User], active: bool, actor: User | None) -> in
     for user in changed:
         user.is_active = active
         user.save(update_fields=["is_active"])
-        announce_activity(user=user, actor=actor)
+    if changed:
+        announce_activity(users=changed, actor=actor)
     return len(changed)
 
 
-def announce_activity(*, user: User, actor: User | None) -> None:
+def announce_activity(*, users: Sequence[User], actor: User | None) -> None:
     """What follows from a changed `is_active`, in the transaction that saved it."""
-    if not user.is_active:
-        Token.objects.filter(user=user).delete()
-    user_activity_changed.send(sender=User, user=user)
-    kind = Kind.USER_ACTIVATED if user.is_active else Kind.USER_DEACTIVATED
-    record_user(kind, user, kind.value.removeprefix("user."), actor)
+    Token.objects.filter(user__in=[user for user in users if not user.is_active]).delete()
+    user_activity_changed.send(sender=User, users=users)
+    for user in users:
+        kind = Kind.USER_ACTIVATED if user.is_active else Kind.USER_DEACTIVATED
+        record_user(kind, user, kind.value.removeprefix("user."), actor)
+
+
+def announce_password(*, user: User, actor: User | None) -> None:
+    """What follows from a changed password, in the transaction that saved it."""
+    Token.objects.filter(user=user).delete()
+    record_user(Kind.USER_CHANGED, user, "changed: password", actor)
 
 
 def record_user(kind: Kind, user: User, what: str, actor: User | None) -> None:

@@ -2,5 +2,5 @@
 
 from django.dispatch import Signal
 
-# Sent inside the transaction that activates or deactivates a user. Arguments: user.
+# Sent inside the transaction that activates or deactivates users. Arguments: users.
 user_activity_changed = Signal()

@@ -142,15 +142,18 @@ class DeviceAdmin(Memberships, ModelAdmin):
     def _presence(self, device: Any) -> Any:
         return getattr(device, "presence", None) or presence(device)
 
-    @admin.action(description="Activate selected devices")
+    @admin.action(description="Activate selected devices", permissions=["change"])
     def activate(self, request: HttpRequest, devices: QuerySet[Device]) -> None:
         self._set_status(request, devices, Device.Status.ACTIVE)
 
-    @admin.action(description="Deactivate selected devices: their writes are refused")
+    @admin.action(
+        description="Deactivate selected devices: their writes are refused",
+        permissions=["change"],
+    )
     def deactivate(self, request: HttpRequest, devices: QuerySet[Device]) -> None:
         self._set_status(request, devices, Device.Status.INACTIVE)
 
-    @admin.action(description="Put selected devices into maintenance")
+    @admin.action(description="Put selected devices into maintenance", permissions=["change"])
     def maintain(self, request: HttpRequest, devices: QuerySet[Device]) -> None:
         self._set_status(request, devices, Device.Status.MAINTENANCE)
 
@@ -180,11 +183,13 @@ class DeviceAdmin(Memberships, ModelAdmin):
         return response
 
     def save_model(self, request: HttpRequest, obj: Device, form: ModelForm, change: bool) -> None:
-        super().save_model(request, obj, form, change)
         if change:
+            # What the form does not show moves on meanwhile: last_seen, epochs.
+            obj.save(update_fields=[*form.changed_data, "updated_at"])
             before = {name: form.initial[name] for name in form.changed_data}
             services.announce_change(device=obj, before=before, actor=actor(request))
         else:
+            super().save_model(request, obj, form, change)
             request.new_device_key = services.equip_device(  # type: ignore[attr-defined]
                 device=obj, actor=actor(request)
             )

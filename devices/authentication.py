@@ -51,6 +51,8 @@ class ApiKeyAuthentication(BaseAuthentication):
 
 def find_device(key: str) -> DeviceRecord | None:
     """The device of a key: from the cache (one round trip), else from the database (one query)."""
+    if not keys.well_formed(key):
+        return None
     digest = keys.digest(key, settings.API_KEY_PEPPER)
     lookup = key_cache.find(digest)
     if lookup.record is not None:

@@ -21,7 +21,7 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from devices.models import KeyInvalidation
 from iotflow.lib import json
@@ -30,6 +30,7 @@ from iotflow.lib.redis import key, redis, shared
 
 logger = logging.getLogger(__name__)
 LEASE_SECONDS = 2.0
+EMPTY_MARK_SECONDS = 60
 CHUNK = 1000
 
 
@@ -87,12 +88,14 @@ def fill(digest: str, lookup: Lookup, record: DeviceRecord) -> None:
     if lookup.mark is None:
         return
     try:
-        with redis() as client:
-            client.set(
+        with redis() as client, client.pipeline(transaction=False) as pipe:
+            pipe.set(
                 _record(digest),
                 json.dumps({"mark": lookup.mark, **asdict(record)}),
                 ex=settings.KEY_CACHE_SECONDS,
             )
+            pipe.expire(_mark(digest), _mark_seconds())
+            pipe.execute()
     except StoreAway:
         logger.info("a key was not cached: Redis is away")
 
@@ -126,7 +129,8 @@ def _apply_or_wait(rows: list[KeyInvalidation]) -> None:
             _apply(client, rows)
     except StoreAway:
         logger.warning("Redis missed %d key invalidation(s); they wait", len(rows))
-        time.sleep(LEASE_SECONDS)
+        # And as long again as a renewal that is under way may take to arrive.
+        time.sleep(LEASE_SECONDS + settings.REDIS_TIMEOUT_MS / 1000)
 
 
 def _apply(client: Any, rows: list[KeyInvalidation]) -> None:
@@ -144,7 +148,7 @@ def _renew_lease(client: Any) -> bool:
     try:
         while apply_pending(client):
             pass
-    except DatabaseError:
+    except (OperationalError, InterfaceError):
         # Nobody can change a device while its database is away, so what is cached still holds.
         logger.info("the database is away: cached keys are trusted")
     left = LEASE_SECONDS - (time.monotonic() - started)
@@ -155,8 +159,9 @@ def _renew_lease(client: Any) -> bool:
 
 
 def _new_mark(client: Any, digest: str) -> str:
+    """A mark to fill under: short-lived until it is, or any nonsense would stay for hours."""
     mark = secrets.token_hex(8)
-    if client.set(_mark(digest), mark, ex=_mark_seconds(), nx=True):
+    if client.set(_mark(digest), mark, ex=EMPTY_MARK_SECONDS, nx=True):
         return mark
     return str((client.get(_mark(digest)) or b"").decode())
 
@@ -167,7 +172,10 @@ def _read(record: bytes | None, mark: str) -> Lookup:
     fields = json.loads(record)
     if fields.pop("mark") != mark:
         return Lookup(mark=mark)
-    return Lookup(record=DeviceRecord(**fields), mark=mark)
+    try:
+        return Lookup(record=DeviceRecord(**fields), mark=mark)
+    except TypeError:  # of another version of this program
+        return Lookup(mark=mark)
 
 
 def _mark_seconds() -> int:

@@ -6,14 +6,21 @@ stored; a fast digest is right here, for a random key leaves nothing to guess.
 
 import hashlib
 import hmac
+import re
 import secrets
 
 MARK = "iotd_"
 SHOWN = len(MARK) + 6
+FORM = re.compile(re.escape(MARK) + r"[A-Za-z0-9_-]{43}", re.ASCII)
 
 
 def make() -> str:
     return MARK + secrets.token_urlsafe(32)
+
+
+def well_formed(key: str) -> bool:
+    """Whether it could be a key at all: what is not is refused without asking anybody."""
+    return FORM.fullmatch(key) is not None
 
 
 def shown(key: str) -> str:

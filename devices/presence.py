@@ -20,7 +20,7 @@ from devices.models import ApiKey, Device
 from iotflow.lib.batches import batched
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.redis import key, redis, shared
-from iotflow.lib.timeparse import now_ms, to_datetime, to_ms
+from iotflow.lib.timeparse import now_ms, to_datetime
 
 logger = logging.getLogger(__name__)
 DAY = 86_400
@@ -91,18 +91,8 @@ def key_last_used(api_key: ApiKey) -> datetime | None:
             score = client.zscore(_used_key(), str(api_key.pk))
     except StoreAway:
         score = None
-    return api_key.last_used if score is None else to_datetime(int(score))
-
-
-def online_count() -> int:
-    """How many devices were heard of within ONLINE_SECONDS."""
-    limit = timezone.now() - timedelta(seconds=settings.ONLINE_SECONDS)
-    try:
-        with redis() as client:
-            count = int(client.zcount(_online_key(), to_ms(limit), "+inf"))
-    except StoreAway:
-        count = 0
-    return count or Device.objects.seen_since(limit).count()
+    moments = [api_key.last_used, None if score is None else to_datetime(int(score))]
+    return max((moment for moment in moments if moment), default=None)
 
 
 def flush(since_ms: int = 0) -> int:

@@ -14,9 +14,6 @@ class Devices(models.QuerySet[Any]):
     def visible_to(self, user: "User") -> "Devices":
         return self if user.is_staff else self.filter(owner=user)
 
-    def seen_since(self, moment: datetime) -> "Devices":
-        return self.filter(last_seen__gte=moment)
-
 
 class ApiKeys(models.QuerySet[Any]):
     def valid(self, now: datetime) -> "ApiKeys":

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 from django.db.models.signals import pre_delete
@@ -11,10 +12,10 @@ from devices.services import delete_devices
 
 
 @receiver(user_activity_changed)
-def distrust_keys_of(sender: Any, user: User, **kwargs: Any) -> None:
-    """A user's devices act or are refused with their owner, from the next request on."""
+def distrust_keys_of(sender: Any, users: Sequence[User], **kwargs: Any) -> None:
+    """Devices act or are refused with their owner, from the next request on."""
     key_cache.invalidate(
-        ApiKey.objects.filter(device__owner=user).values_list("digest", flat=True).iterator()
+        ApiKey.objects.filter(device__owner__in=users).values_list("digest", flat=True).iterator()
     )
 
 

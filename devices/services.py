@@ -8,6 +8,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.http import Http404
 from django.utils import timezone
 
 from accounts.models import User
@@ -66,6 +67,11 @@ def change_device(*, device: Device, fields: Mapping[str, Any], actor: str) -> D
 def announce_change(*, device: Device, before: Mapping[str, Any], actor: str) -> None:
     """What follows from a saved change, in its transaction. `before` holds the old values."""
     invalidate_keys([device.pk])
+    record_change(device=device, before=before, actor=actor)
+
+
+def record_change(*, device: Device, before: Mapping[str, Any], actor: str) -> None:
+    """The events of a saved change: one of the status, one of everything else."""
     after = {name: getattr(device, name) for name in before}
     changes = {
         name: [str(before[name]), str(after[name])]
@@ -97,8 +103,12 @@ def announce_change(*, device: Device, before: Mapping[str, Any], actor: str) ->
 def set_status(*, devices: Iterable[Device], status: str, actor: str) -> int:
     """Give all of them the status; how many had another one."""
     changed = [device for device in devices if device.status != status]
+    invalidate_keys([device.pk for device in changed])
     for device in changed:
-        change_device(device=device, fields={"status": status}, actor=actor)
+        before = {"status": device.status}
+        device.status = status
+        device.save(update_fields=["status", "updated_at"])
+        record_change(device=device, before=before, actor=actor)
     return len(changed)
 
 
@@ -202,6 +212,8 @@ def add_to_group(*, group: DeviceGroup, device: Device, actor: str) -> GroupMemb
             membership.save()
             record_membership(Kind.GROUP_DEVICE_ADDED, membership, actor)
     except IntegrityError as error:
+        if not GroupMembership.objects.filter(group=group.pk, device=device.pk).exists():
+            raise Http404 from error  # one of them was deleted meanwhile
         raise Conflict(
             "The device is in this group already.", {"device_id": "It is in this group already."}
         ) from error

@@ -134,7 +134,8 @@ class OwnConfigView(DeviceView):
         """Report status, location and versions of this device."""
         fields = serializers.DeviceConfigFields(data=request.data)
         fields.is_valid(raise_exception=True)
-        device = get_object_or_404(Device, pk=current_device(request).id)
+        active = Device.objects.exclude(status=Device.Status.INACTIVE)
+        device = get_object_or_404(active, pk=current_device(request).id)
         services.change_device(
             device=device, fields=fields.validated_data, actor=f"device:{device.pk}"
         )

@@ -12,6 +12,7 @@ from django.db import connection, connections
 
 from events import outbox, sinks
 from iotflow.lib import redis
+from telemetry import ingest
 from telemetry.stores import telemetry_store
 
 LIMIT_SECONDS = 2.0
@@ -35,12 +36,13 @@ class StoreHealth:
 class SystemHealth:
     stores: dict[str, StoreHealth]
     outbox_seconds: float | None
+    commits: bool
 
     @property
     def can_write(self) -> bool:
         """A reading needs its store, and its event the event log or the outbox."""
         up = {name for name, store in self.stores.items() if store.up}
-        return "telemetry" in up and bool(up & {"events", "database"})
+        return self.commits and "telemetry" in up and bool(up & {"events", "database"})
 
     @property
     def status(self) -> str:
@@ -74,7 +76,8 @@ def check() -> SystemHealth:
     global _remembered
     with _lock:
         if _remembered is None or time.monotonic() - _remembered[0] > REMEMBER_SECONDS:
-            _remembered = (time.monotonic(), _check())
+            state = _check()
+            _remembered = (time.monotonic(), state)
         return _remembered[1]
 
 
@@ -87,7 +90,7 @@ def _check() -> SystemHealth:
     stores = {
         name: _outcome(future, deadline) or StoreHealth(False) for name, future in futures.items()
     }
-    return SystemHealth(stores, _outcome(age, deadline))
+    return SystemHealth(stores, _outcome(age, deadline), ingest.committer().is_alive)
 
 
 def _outcome(future: Future[Any], deadline: float) -> Any:

@@ -32,20 +32,19 @@ class TrustedScheme:
         return self.get_response(request)
 
 
-class ApiGuard:
-    """Bounds a request to the API, and turns the absence of a store into a 503 everywhere."""
+class RequestGuard:
+    """Bounds a request, and turns the absence of a store into a 503 everywhere."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if is_api(request):
-            if "%00" in request.META.get("QUERY_STRING", ""):
-                return error_response(
-                    400, "The query holds a NUL character.", {"query": ["Remove %00."]}
-                )
-            if _content_length(request) > settings.MAX_BODY_BYTES:
-                return self._too_large(request)
+        if "%00" in request.META.get("QUERY_STRING", ""):
+            return error_response(
+                400, "The query holds a NUL character.", {"query": ["Remove %00."]}
+            )
+        if _content_length(request) > settings.MAX_BODY_BYTES:
+            return self._too_large(request)
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:

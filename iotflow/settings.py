@@ -106,7 +106,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "events.context.RequestContext",
-    "iotflow.middleware.ApiGuard",
+    "iotflow.middleware.RequestGuard",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -162,7 +162,13 @@ else:
         default_database["CONN_MAX_AGE"] = 600
         default_database["CONN_HEALTH_CHECKS"] = True
         default_database.setdefault("OPTIONS", {}).update(
-            connect_timeout=2, options="-c statement_timeout=10000 -c lock_timeout=5000"
+            connect_timeout=2,
+            # A host that is gone is noticed in seconds, not by the kernel's two hours.
+            keepalives_idle=5,
+            keepalives_interval=2,
+            keepalives_count=2,
+            tcp_user_timeout=5000,
+            options="-c statement_timeout=10000 -c lock_timeout=5000",
         )
 
 MONGODB_URI = env.str("MONGODB_URI", default="")
@@ -329,7 +335,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {"DeviceStatus": "devices.models.Device.Status"},
 }
 MAX_BODY_BYTES = bounded("MAX_BODY_BYTES", 1_048_576, 1024, 1 << 30)
-DATA_UPLOAD_MAX_MEMORY_SIZE = None  # ApiGuard holds MAX_BODY_BYTES under /api/
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES  # RequestGuard answers 413 before this is reached
 LIST_LIMIT = bounded("LIST_LIMIT", 100, 1, 1000)
 LIST_LIMIT_MAX = bounded("LIST_LIMIT_MAX", 1000, 1, 100_000)
 
@@ -348,6 +354,7 @@ IDEMPOTENCY_HOURS = bounded("IDEMPOTENCY_HOURS", 24, 1, 24 * 365)
 INGEST_WAIT_MS = bounded("INGEST_WAIT_MS", 1500, 50, 60_000)
 INGEST_QUEUE = bounded("INGEST_QUEUE", 2000, 1, 1_000_000)
 INGEST_GROUP = bounded("INGEST_GROUP", 200, 1, 10_000)
+INGEST_GROUP_VALUES = bounded("INGEST_GROUP_VALUES", 2000, 1, 100_000)
 INGEST_GROUP_BYTES = bounded("INGEST_GROUP_BYTES", 40_000, 1000, 10_000_000)
 IMPORT_GROUP = bounded("IMPORT_GROUP", 500, 1, 1000)
 

@@ -10,8 +10,9 @@ from devices.models import Device
 from events import log
 from events.kinds import Kind
 from iotflow.lib.errors import StoreAway
+from iotflow.lib.redis import redis
 from telemetry import latest
-from telemetry.readings import Reading, Value
+from telemetry.readings import Reading, Value, newest
 from telemetry.stores import Refused, telemetry_store
 
 
@@ -37,20 +38,21 @@ class Backfill:
 
         Raises StoreAway; then what `stored` counts is safe, and any of these may be stored too.
         """
+        readings = [self._reading(sample) for sample in samples]
         try:
-            telemetry_store().write([self._reading(sample) for sample in samples])
+            telemetry_store().write(readings)
         except Refused as error:
             if len(samples) == 1:
                 return [(samples[0], str(error))]
             return [refused for sample in samples for refused in self.write([sample])]
         self.stored += len(samples)
+        # What Redis misses of this is gone from it after LATEST_CACHE_SECONDS.
+        with suppress(StoreAway), redis() as client:
+            latest.add_newest(client, newest(readings))
         return []
 
     def finish(self, source: str, actor: str, details: Mapping[str, Any] | None = None) -> None:
         """What has to follow, once, after the last write or after it broke off."""
-        # Latest values that Redis does not forget now are gone after LATEST_CACHE_SECONDS.
-        with suppress(StoreAway):
-            latest.forget_device(self._device.pk, self._device.latest_epoch)
         log.record(
             Kind.TELEMETRY_IMPORTED,
             f"{self.stored} reading(s) of {self._device.name} imported from {source}",

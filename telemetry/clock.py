@@ -19,14 +19,15 @@ HOUR_SECONDS = 3600
 GIVE = """
 local given = {}
 for i = 1, #KEYS do
-    local time = tonumber(ARGV[1])
+    local time = tonumber(ARGV[i + 1])
     local last = tonumber(redis.call('GET', KEYS[i]) or '0')
     if last >= time then time = last + 1 end
     given[i] = string.format('%.0f', time)
-    redis.call('SET', KEYS[i], given[i], 'EX', ARGV[2])
+    redis.call('SET', KEYS[i], given[i], 'EX', ARGV[1])
 end
 return given
 """
+REMEMBERED = 10_000
 
 
 class ProcessClock:
@@ -36,14 +37,25 @@ class ProcessClock:
         self._lock = threading.Lock()
         self._last: dict[int, int] = {}
 
+    def next(self, device_id: int) -> int:
+        """Now, or one past the last that is known to have been given to the device."""
+        return max(now_ms(), self._last.get(device_id, 0) + 1)
+
     def give(self, device_id: int) -> int:
         with self._lock:
+            return self._note(device_id, self.next(device_id))
+
+    def note(self, device_id: int, time: int) -> int:
+        """A time that was given by others counts here too."""
+        with self._lock:
+            return self._note(device_id, time)
+
+    def _note(self, device_id: int, time: int) -> int:
+        if len(self._last) > REMEMBERED:
             now = now_ms()
-            if len(self._last) > 10_000:
-                self._last = {d: last for d, last in self._last.items() if last >= now}
-            time = max(now, self._last.get(device_id, 0) + 1)
-            self._last[device_id] = time
-            return time
+            self._last = {d: last for d, last in self._last.items() if last >= now}
+        self._last[device_id] = max(time, self._last.get(device_id, 0))
+        return time
 
 
 _process_clock = ProcessClock()
@@ -58,18 +70,23 @@ def give(device_ids: Sequence[int]) -> list[int]:
     try:
         with redis() as client:
             keys = [key("device", device_id, "clock") for device_id in device_ids]
-            given = client.eval(GIVE, len(keys), *keys, now_ms(), HOUR_SECONDS)
-            return [int(time) for time in given]
+            # From no earlier than what the database gave while Redis was away.
+            times = [_process_clock.next(device_id) for device_id in device_ids]
+            given = client.eval(GIVE, len(keys), *keys, HOUR_SECONDS, *times)
     except StoreAway:
         return [_give_from_database(device_id) for device_id in device_ids]
+    return [
+        _process_clock.note(device_id, int(time))
+        for device_id, time in zip(device_ids, given, strict=True)
+    ]
 
 
 def _give_from_database(device_id: int) -> int:
     """One past the last, or now if later; the row's lock keeps two from getting the same."""
-    now = now_ms()
+    now = _process_clock.next(device_id)
     later = Case(When(last_given_ms__gte=now, then=F("last_given_ms") + 1), default=Value(now))
     with transaction.atomic():
         row = Device.objects.filter(pk=device_id)
-        if not row.update(last_given_ms=later):
-            return now  # the device is being deleted; nothing else will be written for it
-        return int(row.values_list("last_given_ms", flat=True).get())
+        if row.update(last_given_ms=later):
+            now = int(row.values_list("last_given_ms", flat=True).get())
+    return _process_clock.note(device_id, now)

@@ -105,20 +105,28 @@ class Committer:
             if group:
                 self._commit(group)
             else:
-                self._update_redis([], [])  # nothing but repairs
+                self._repair()
             close_old_connections()
         connections.close_all()
 
     def _gather(self) -> list[tuple[Submission, Future[int]]] | None:
-        """What has gathered, up to INGEST_GROUP; empty when only repairs wait; None at the end."""
+        """What has gathered, up to INGEST_GROUP messages and INGEST_GROUP_VALUES values.
+
+        Empty when only repairs wait; None at the end.
+        """
         with self._wake:
             while not self._queue and not self._stopping:
                 if not self._wake.wait(REPAIR_SECONDS if self._dirty else None) and self._dirty:
                     return []
             if not self._queue:
                 return None
-            size = min(len(self._queue), settings.INGEST_GROUP)
-            taken = [self._queue.popleft() for _ in range(size)]
+            taken = [self._queue.popleft()]
+            values = len(taken[0][0].values)
+            while self._queue and len(taken) < settings.INGEST_GROUP:
+                values += len(self._queue[0][0].values)
+                if values > settings.INGEST_GROUP_VALUES:
+                    break
+                taken.append(self._queue.popleft())
         return [item for item in taken if item[1].set_running_or_notify_cancel()]
 
     def _commit(self, group: Sequence[tuple[Submission, Future[int]]]) -> None:
@@ -201,6 +209,12 @@ class Committer:
             if len(self._dirty) < DIRTY_MAX:
                 self._dirty.update(values)
             self._save_presence(devices)
+
+    def _repair(self) -> None:
+        try:
+            self._update_redis([], [])
+        except Exception:  # whatever it is, the thread that commits must not end of it
+            logger.exception("repairing what Redis missed failed")
 
     def _save_presence(self, devices: Sequence[DeviceRecord]) -> None:
         try:

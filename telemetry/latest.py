@@ -68,12 +68,6 @@ def forget(pipe: Any, places: Collection[Place]) -> None:
         pipe.delete(*(_key(place) for place in places))
 
 
-def forget_device(device_id: int, epoch: int) -> None:
-    """After writing past the committer, as imports do. Raises StoreAway."""
-    with redis() as client:
-        forget(client, [(device_id, epoch)])
-
-
 def _cached(place: Place) -> dict[str, LatestValue] | None:
     if not shared():
         return None

@@ -40,6 +40,13 @@ class DeviceData(TypedValue):
 
     class Meta:
         db_table = "device_data"
+        indexes = [
+            models.Index(
+                fields=["expires"],
+                name="device_data_expires",
+                condition=models.Q(expires__isnull=False),
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.device_id} {self.ts} {self.key}"

@@ -24,6 +24,7 @@ class Message:
     values: dict[str, Value]
     metadata: dict[str, Any] | None
     time: int | None
+    stamp: Any = None  # the time as it was sent
 
 
 def parse_message(body: Any) -> Message:
@@ -44,7 +45,7 @@ def parse_message(body: Any) -> Message:
     if errors:
         raise ValidationError(errors)
     assert isinstance(data, dict)
-    return Message(data, metadata or None, time)
+    return Message(data, metadata or None, time, stamp)
 
 
 @dataclass(frozen=True, slots=True)

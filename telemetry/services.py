@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 
 from devices.key_cache import DeviceRecord
@@ -60,7 +61,7 @@ def submit_once(*, device: DeviceRecord, message: Message, key: str) -> dict[str
     if kept.answer is None:
         timed = Message(message.values, message.metadata, kept.time)
         kept.answer = submit(device=device, message=timed)
-        kept.save(update_fields=["answer"])
+        IdempotencyKey.objects.filter(pk=kept.pk).update(answer=kept.answer)
     answer: dict[str, Any] = kept.answer
     return answer
 
@@ -91,15 +92,22 @@ def erase_deleted() -> int:
         telemetry_store().erase(erasure.device_id, erasure.owner_id, erasure.latest_epoch)
         _forget_latest(erasure.device_id, erasure.latest_epoch)
         IdempotencyKey.objects.filter(device_id=erasure.device_id).delete()
+        erased += _finish(erasure)
+    return erased
+
+
+@transaction.atomic
+def _finish(erasure: Erasure) -> int:
+    """Strike it off and record it; 0 where another worker has."""
+    struck, _ = Erasure.objects.filter(pk=erasure.pk).delete()
+    if struck:
         log.record(
             Kind.DEVICE_ERASED,
             f"The telemetry of deleted device {erasure.device_id} was erased",
             user_id=erasure.owner_id,
             device_id=erasure.device_id,
         )
-        erasure.delete()
-        erased += 1
-    return erased
+    return struck
 
 
 def _forget_latest(device_id: int, epoch: int) -> None:
@@ -111,5 +119,5 @@ def _forget_latest(device_id: int, epoch: int) -> None:
 
 
 def _digest(message: Message) -> str:
-    body = [sorted(message.values.items()), message.metadata, message.time]
+    body = [sorted(message.values.items()), message.metadata, message.stamp]
     return hashlib.sha256(json.dumps(body)).hexdigest()

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db import InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError, OperationalError
 from django.http import Http404, JsonResponse
 from rest_framework import exceptions, status
 from rest_framework.response import Response
@@ -92,7 +92,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
             status=503,
             headers={"Retry-After": str(away.retry_after)},
         )
-    if isinstance(error, Http404):
+    if isinstance(error, Http404) or _is_gone(error):
         return Response(error_body(404, NOT_FOUND), status=404)
     if isinstance(error, PermissionDenied):
         return Response(error_body(403, "You may not do that."), status=403)
@@ -105,6 +105,11 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         status=error.status_code,
         headers=_headers(error),
     )
+
+
+def _is_gone(error: Exception) -> bool:
+    """Whether a row was deleted between reading and saving it."""
+    return type(error) is DatabaseError and "did not affect any rows" in str(error)
 
 
 def _message(error: exceptions.APIException) -> str:
@@ -128,6 +133,11 @@ def _details(error: exceptions.APIException) -> dict[str, list[str]]:
     return {}
 
 
+def _printable(text: str) -> str:
+    """What came from a client may hold half a surrogate pair, which no answer can."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _headers(error: exceptions.APIException) -> dict[str, str]:
     headers = {}
     if challenge := getattr(error, "auth_header", None):
@@ -149,4 +159,4 @@ def _flatten(detail: Any, path: str = "") -> Iterator[tuple[str, list[str]]]:
                 yield from _flatten(item, f"{path}.{index}" if path else str(index))
     else:
         reasons = detail if isinstance(detail, list) else [detail]
-        yield path or "body", [str(reason) for reason in reasons]
+        yield _printable(path or "body"), [_printable(str(reason)) for reason in reasons]

@@ -29,6 +29,10 @@ def loads(text: bytes | str) -> Any:
         return json.loads(text, parse_constant=_refuse_constant)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    except ValueError as error:
+        if "integer string conversion" in str(error):
+            raise ValueError("an integer has too many digits") from error
+        raise
 
 
 def _refuse_constant(name: str) -> None:

@@ -6,9 +6,10 @@ which Cassandra applies whole or not at all.
 """
 
 import logging
+import re
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
@@ -51,6 +52,7 @@ FETCH_ROWS = 2000
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
 SHARDS = 8
+UNCONFIGURED = re.compile("unconfigured table|keyspace .* does not exist", re.IGNORECASE)
 MARKS = 200_000
 MARK_SECONDS = 3600
 FEED_TTL_MAX = 2 * 366 * 86_400
@@ -95,6 +97,7 @@ STATEMENTS = {
 }
 
 ROW_BYTES = 120
+IN_FLIGHT = 32
 Row = tuple[Any, ...]
 Bound = Any
 
@@ -105,6 +108,8 @@ class CassandraStore:
 
     def __init__(self) -> None:
         self.breaker = Breaker("Cassandra", *AWAY, failures=2, pause=1.0)
+        # Apart, so that a heavy read that takes too long keeps nobody from writing.
+        self.reads = Breaker("Cassandra", *AWAY, failures=2, pause=1.0)
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._prepared: dict[str, Any] = {}
@@ -112,18 +117,23 @@ class CassandraStore:
 
     def write(self, readings: Sequence[Reading]) -> None:
         with self.breaker.guard():
+            self._connected()
             try:
                 self._write(merged(readings))
             except (InvalidRequest, TypeError, ValueError) as error:
+                if UNCONFIGURED.search(str(error)):
+                    logger.exception("Cassandra has lost its tables; run manage.py setup_stores")
+                    raise StoreAway("Cassandra") from error
                 # The server's no, or the driver's when a value does not fit its column.
-                raise Refused(str(error)) from error
+                logger.warning("Cassandra refused a group or a reading: %s", error)
+                raise Refused("The store refuses this reading.") from error
 
     def history(self, query: HistoryQuery) -> HistoryPage:
-        with self.breaker.guard():
+        with self.reads.guard():
             return self._history(query)
 
     def latest(self, device_id: int, epoch: int) -> dict[str, LatestValue]:
-        with self.breaker.guard():
+        with self.reads.guard():
             rows = self._read("latest", device_id, epoch)
             return {
                 key: LatestValue(ts, value[0], from_cell(Cell(*value[1:])))
@@ -134,7 +144,7 @@ class CassandraStore:
         self, owner_id: int, start: int, end: int, limit: int, until: tuple[int, int] | None
     ) -> list[UserReading]:
         start = max(start, feed_start(now_ms()))
-        with self.breaker.guard():
+        with self.reads.guard():
             found: list[UserReading] = []
             if until is not None and start <= until[0] <= end:
                 end = until[0]
@@ -187,7 +197,6 @@ class CassandraStore:
 
     # --- writing ---------------------------------------------------------------------------------
     def _write(self, readings: Sequence[Reading]) -> None:
-        self._connected()
         now = now_ms()
         marks: list[tuple[Any, ...]] = []
         units = [unit for reading in readings for unit in self._units_of(reading, now, marks)]
@@ -255,11 +264,13 @@ class CassandraStore:
         )
 
     def _send(self, chunks: Iterable[list[Bound]]) -> None:
-        """Send each chunk in one batch per set of replicas, all at once; wait for every one."""
+        """Send each chunk in one batch per set of replicas; wait for every one."""
         session = self._connected()
-        futures: list[ResponseFuture] = []
+        futures: deque[ResponseFuture] = deque()
         for chunk in chunks:
             for statements in self._by_replicas(session, chunk):
+                if len(futures) == IN_FLIGHT:
+                    futures.popleft().result()
                 batch = BatchStatement(BatchType.UNLOGGED)
                 for statement in statements:
                     batch.add(statement)

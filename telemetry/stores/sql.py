@@ -28,6 +28,7 @@ DAY_MS = 86_400_000
 CELL = Cell._fields
 # Ten columns a row: below the 999 parameters that any SQLite takes.
 LATEST_ROWS = 90
+DELETE_ROWS = 200
 LATEST_UPSERT = """
     INSERT INTO latest_data (device_id, key, ts, written, expires, {columns}) VALUES {rows}
     ON CONFLICT (device_id, key) DO UPDATE SET
@@ -79,10 +80,10 @@ class SqlStore:
         return HistoryPage(readings, page[-1] if len(times) > query.limit else None)
 
     def latest(self, device_id: int, epoch: int) -> dict[str, LatestValue]:
-        rows = _unexpired(LatestData.objects.filter(device_id=device_id)).order_by("key")
+        rows = _unexpired(LatestData.objects.filter(device_id=device_id))
         return {
             key: LatestValue(ts, written, from_cell(Cell(*cell)))
-            for key, ts, written, *cell in rows.values_list("key", "ts", "written", *CELL)
+            for key, ts, written, *cell in sorted(rows.values_list("key", "ts", "written", *CELL))
         }
 
     def feed(
@@ -93,14 +94,18 @@ class SqlStore:
         if until is not None:
             time, device_id = until
             rows = rows.filter(Q(ts__lt=time) | Q(ts=time, device_id__gte=device_id))
-        found: dict[tuple[int, int], dict[str, Any]] = {}
-        ordered = rows.order_by("-ts", "device_id", "key")
-        fields = ordered.values_list("ts", "device_id", "key", "value")
-        for ts, device_id, key, value in fields.iterator(chunk_size=1000):
-            if (ts, device_id) not in found and len(found) == limit:
-                break
-            found.setdefault((ts, device_id), {})[key] = json.loads(value)
-        return [UserReading(ts, device_id, values) for (ts, device_id), values in found.items()]
+        places = rows.order_by("-ts", "device_id").values_list("ts", "device_id").distinct()
+        found: dict[tuple[int, int], dict[str, Any]] = {place: {} for place in places[:limit]}
+        if not found:
+            return []
+        times = {ts for ts, _ in found}
+        wanted = rows.filter(ts__gte=min(times), ts__lte=max(times))
+        for ts, device_id, key, value in wanted.values_list("ts", "device_id", "key", "value"):
+            if (ts, device_id) in found:
+                found[ts, device_id][key] = json.loads(value)
+        return [
+            UserReading(*place, dict(sorted(values.items()))) for place, values in found.items()
+        ]
 
     def delete(self, device_id: int, owner_id: int, start: int, end: int, epoch: int) -> None:
         span = Q(device_id=device_id, ts__gte=start, ts__lte=end)
@@ -116,16 +121,15 @@ class SqlStore:
 
     def erase(self, device_id: int, owner_id: int, epoch: int) -> None:
         for model in (DeviceData, LatestData, UserData):
-            model.objects.filter(device_id=device_id).delete()
+            _delete(model.objects.filter(device_id=device_id))
 
     def setup(self) -> None:
         """Its tables come with `manage.py migrate`."""
 
     def purge(self, now: int) -> int:
-        gone = DeviceData.objects.filter(expires__lte=now).delete()[0]
-        LatestData.objects.filter(expires__lte=now).delete()
-        UserData.objects.filter(ts__lt=feed_start(now)).delete()
-        return gone
+        _delete(LatestData.objects.filter(expires__lte=now))
+        _delete(UserData.objects.filter(ts__lt=feed_start(now)))
+        return _delete(DeviceData.objects.filter(expires__lte=now))
 
     def ping(self) -> str:
         try:
@@ -208,6 +212,14 @@ def cells_of(reading: Reading) -> Iterable[tuple[str, Cell]]:
 def feed_start(now: int) -> int:
     """The earliest time that an owner's feed goes back to."""
     return now - DAY_MS * settings.USER_FEED_DAYS
+
+
+def _delete(rows: QuerySet[Any]) -> int:
+    """Delete piece by piece: none locks the others out for long, or runs into a time limit."""
+    total = 0
+    while keys := list(rows.values_list("pk", flat=True)[:DELETE_ROWS]):
+        total += rows.model._default_manager.filter(pk__in=keys).delete()[0]
+    return total
 
 
 def _expiry(now: int) -> int | None:

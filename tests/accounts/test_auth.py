@@ -72,6 +72,7 @@ def test_what_is_taken_is_a_conflict_that_says_what(anybody, fields, taken):
         ({"email": "nonsense"}, {"email"}),
         ({"username": "carol@example.org"}, {"username"}),
         ({"username": "ca rol"}, {"username"}),
+        ({"username": "alıce", "email": "alıce@example.org"}, {"username", "email"}),
         ({"username": "car\0l", "email": "\ud800@x"}, {"username", "email"}),
         ({"username": None, "email": 5, "password": []}, {"username", "email", "password"}),
         ({"username": "x" * 151}, {"username"}),

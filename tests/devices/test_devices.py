@@ -111,6 +111,7 @@ class TestItsOwnState:
         [
             ({}, {"body"}),
             ({"status": "inactive"}, {"status"}),
+            ({"status": "\ud800"}, {"status"}),
             ({"status": "broken", "location": 1.5, "hardware_version": []}, {"status"}),
         ],
     )
@@ -156,6 +157,7 @@ class TestWhoSeesWhat:
             ({"status": "gone"}, "status"),
             ({"limit": 1001}, "limit"),
             ({"offset": -1}, "offset"),
+            ({"offset": "--1"}, "offset"),
             ({"limit": "²"}, "limit"),
         ],
     )

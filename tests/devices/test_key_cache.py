@@ -23,9 +23,12 @@ def test_a_second_look_up_is_a_hit_without_a_query(sensor, digest, django_assert
 
 
 def test_unknown_keys_are_not_kept():
-    assert find_device("iotd_unknown") is None
+    for key in ("nonsense", "iotd_short", "iotd_" + "A" * 43):
+        assert find_device(key) is None
     with redis() as client:
-        assert not [key for key in client.keys("*") if not key.endswith((b":mark", b":lease"))]
+        [left] = [key for key in client.keys("*") if not key.endswith(b":lease")]
+        assert left.endswith(b":mark")  # of the one that could have been a key, for a minute
+        assert client.ttl(left) <= 60
 
 
 def test_a_fill_that_read_before_a_change_and_lands_after_it_does_not_count(sensor, digest):

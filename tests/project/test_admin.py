@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.test import Client
 
 from accounts.models import Token, User
@@ -67,6 +68,28 @@ def test_every_list_and_every_form_answers_with_content(site, alice, sensor):
         ("events/deviceconfig/", "device config"),
     ):
         assert content in page(site, path), path
+
+
+class TestPermissions:
+    @pytest.mark.parametrize(
+        ("model", "action"), [("devices/device", "deactivate"), ("accounts/user", "deactivate")]
+    )
+    def test_staff_who_may_only_look_change_nothing(self, make_user, alice, sensor, model, action):
+        viewer = make_user("viewer", is_staff=True)
+        viewer.user.user_permissions.add(
+            *Permission.objects.filter(codename__in=["view_device", "view_user"])
+        )
+        client = Client()
+        client.force_login(viewer.user)
+        pk = sensor.id if model == "devices/device" else alice.user.pk
+        client.post(f"/admin/{model}/", {"action": action, "_selected_action": [pk]})
+        assert sensor.api.get("/devices/status").json["status"] == "active"
+        assert sensor.api.post("/devices/heartbeat").status == 200
+        assert client.post(f"/admin/devices/device/{sensor.id}/rotate_key").status_code in (
+            403,
+            404,
+            301,
+        )
 
 
 class TestDevices:
@@ -222,6 +245,18 @@ class TestUsers:
         assert User.objects.get(username="staff").is_active  # nobody locks themselves out
         assert Token.objects.filter(user=alice.user).count() == 0
         assert "user.deactivated" in kinds()
+
+    def test_changing_a_password_ends_the_users_tokens(self, site, alice, anybody):
+        new = "swordfish 99"
+        response = site.post(
+            f"/admin/accounts/user/{alice.user.pk}/password/",
+            {"usable_password": "true", "password1": new, "password2": new},
+        )
+        assert response.status_code == 302
+        assert alice.api.get("/devices").status == 401
+        login = {"username": "alice", "password": new}
+        assert anybody.post("/auth/login", login).status == 200
+        assert "user.changed" in kinds()
 
     def test_a_user_made_here_can_log_in(self, site, anybody):
         response = site.post(

@@ -16,6 +16,9 @@ from django.test import Client
         ("DELETE", "/api/v1/auth/login", 405),
         ("PATCH", "/health", 405),
         ("GET", "/health?detailed=perhaps", 400),
+        ("POST", "/api/v1/nothing", 404),
+        ("DELETE", "/api/v1", 405),
+        ("POST", "/", 405),
         ("GET", "/api/v1/devices?search=%00", 400),
         ("POST", "/api/v1/auth/login", 415),
     ],
@@ -28,6 +31,18 @@ def test_errors_are_json_with_code_and_message(method, path, status):
     assert set(body) <= {"error", "message", "details"}
     assert body["error"].islower()
     assert body["message"].endswith(".")
+
+
+def test_a_large_body_is_413_everywhere():
+    client = Client()
+    client.cookies["csrftoken"] = "c" * 32
+    response = client.post("/admin/login/", {"username": "x" * 2_000_000})
+    assert response.status_code == 413
+
+
+def test_nothing_under_api_is_a_page():
+    response = Client().get("/api/v1", headers={"accept": "text/html"})
+    assert response.headers["Content-Type"] == "application/json"
 
 
 def test_405_names_what_is_allowed():

@@ -36,6 +36,28 @@ def test_staff_see_versions_and_latencies(staff):
     assert answer.json["outbox_seconds"] == 0
 
 
+def test_a_bad_proof_is_nobodys_and_no_error():
+    from tests.api import Api
+
+    answer = Api(token="nonsense").get("/health", detailed="true")
+    assert answer.status == 200
+    assert answer.json["stores"]["database"] == {"status": "up"}
+
+
+def test_a_dead_committer_is_not_healthy(anybody, monkeypatch):
+    from iotflow import health
+    from telemetry import ingest
+
+    dead = ingest.Committer()
+    dead.stop()
+    monkeypatch.setattr(ingest, "_committer", dead)
+    monkeypatch.setattr(health, "_remembered", None)
+    answer = anybody.get("/health", detailed="true")
+    assert answer.status == 503
+    assert answer.json["status"] == "unhealthy"
+    monkeypatch.setattr(health, "_remembered", None)
+
+
 def test_the_systems_status(anybody):
     answer = anybody.get("/status")
     assert answer.status == 200

@@ -63,6 +63,28 @@ def test_what_gathers_while_a_group_is_written_is_the_next_group(sensor, submiss
     assert len(slow) <= 12
 
 
+def test_wide_messages_are_cut_into_more_groups(submission, slow, settings):
+    settings.INGEST_GROUP_VALUES = 10
+    wide = {f"m{n}": n for n in range(6)}
+    with ThreadPoolExecutor(6) as threads:
+        answers = list(threads.map(attempt, [submission(NOON + n, **wide) for n in range(6)]))
+    assert answers == [NOON + n for n in range(6)]
+    assert set(slow) == {1}
+
+
+def test_a_fault_while_repairing_does_not_end_the_thread(submission, monkeypatch):
+    committer = ingest.Committer()
+
+    def fails(submissions, readings):
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(committer, "_update_redis", fails)
+        committer._repair()
+    assert committer.is_alive
+    committer.stop()
+
+
 def test_one_that_is_refused_fails_alone(sensor, submission, slow):
     group = [submission(NOON + n, a=2**70 if n == 3 else n) for n in range(6)]
     with ThreadPoolExecutor(6) as threads:

@@ -74,6 +74,8 @@ class TestHistory:
             ({"limit": 10_001}, "limit"),
             ({"limit": "many"}, "limit"),
             ({"limit": "9" * 5000}, "limit"),
+            ({"limit": "--5"}, "limit"),
+            ({"limit": "-"}, "limit"),
             ({"start_time": "soon"}, "start_time"),
             ({"end_time": "soon"}, "end_time"),
             ({"start_time": "-1h", "end_time": "-2h"}, "start_time"),

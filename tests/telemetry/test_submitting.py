@@ -102,6 +102,15 @@ class TestIdempotencyKey:
         assert answer.fields() == {"Idempotency-Key"}
         assert len(readings(sensor)) == 1
 
+    @pytest.mark.parametrize("stamp", ["now", "-1h", 1_700_000_000, "2026-01-01"])
+    def test_a_retry_with_a_time_however_written_is_a_retry(self, sensor, stamp):
+        first = self.send(sensor, {"data": {"a": 1}, "timestamp": stamp})
+        time.sleep(0.005)
+        again = self.send(sensor, {"data": {"a": 1}, "timestamp": stamp})
+        assert (first.status, again.status) == (201, 201)
+        assert again.json == first.json
+        assert len(readings(sensor)) == 1
+
     def test_it_is_the_devices_own(self, sensor, make_device, alice):
         other = make_device(alice)
         assert self.send(sensor, {"data": {"a": 1}}).status == 201
