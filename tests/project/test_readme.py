@@ -5,43 +5,16 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from iotflow.lib.child import answers, free_port, server
-from tests.environment import CHOICES, ROOT
+from tests.environment import ROOT
 
 DEMO = "http://127.0.0.1:8000"
 # Every answer's status goes to a file of its own; the commands stay as they are printed.
 CURL = (
     """curl() { command curl --noproxy '*' -w '%{stderr}%{http_code}\\n' "$@" 2>> "$STATUSES"; }"""
 )
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server on embedded stores of its own, as `make demo` starts it."""
-    var_dir: Path = tmp_path_factory.mktemp("readme")
-    environment = {name: value for name, value in os.environ.items() if name not in CHOICES}
-    environment |= {"VAR_DIR": str(var_dir), "ALLOW_HTTP": "1", "WORKER_THREAD": "1"}
-    subprocess.run(
-        [sys.executable, "manage.py", "setup_stores"],
-        cwd=ROOT,
-        env=environment,
-        check=True,
-        timeout=60,
-    )
-    port = free_port()
-    child = server(port, var_dir / "server.log", environment)
-    try:
-        address = f"http://127.0.0.1:{port}"
-        assert answers(address, child, 60), child.obituary()
-        yield address
-    finally:
-        child.stop()
 
 
 def tour() -> str:
