@@ -80,8 +80,11 @@ def test_the_command_ends_on_sigterm(tmp_path):
         stderr=subprocess.STDOUT,
         text=True,
     )
-    assert process.stdout.readline() == "The worker runs. Ctrl-C ends it.\n"
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=30)
+    try:
+        assert process.stdout.readline() == "The worker runs. Ctrl-C ends it.\n"
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 0
     assert "The worker has ended." in output
