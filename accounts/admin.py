@@ -15,7 +15,13 @@ from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from accounts.models import User
-from accounts.services import announce_activity, announce_password, record_user, set_active
+from accounts.services import (
+    announce_activity,
+    announce_password,
+    delete_user,
+    record_user,
+    set_active,
+)
 from events.kinds import Kind
 
 admin.site.unregister(Group)
@@ -101,10 +107,8 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
                 announce_password(user=User.objects.get(pk=id), actor=staff_user(request))
         return response
 
-    @transaction.atomic
     def delete_model(self, request: HttpRequest, obj: User) -> None:
-        record_user(Kind.USER_DELETED, obj, "was deleted", staff_user(request))
-        obj.delete()
+        delete_user(user=obj, actor=staff_user(request))
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         for user in queryset:

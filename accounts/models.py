@@ -26,6 +26,12 @@ class Users(UserManager["User"]):
         users = self.alias(name=Lower("username"), address=Lower("email"))
         return users.filter(Q(name=wanted) | Q(address=wanted)).first()
 
+    def matching(self, text: str) -> models.QuerySet["User"]:
+        """Those with `text` in username or e-mail address; all of them for an empty one."""
+        if not text:
+            return self.all()
+        return self.filter(Q(username__icontains=text) | Q(email__icontains=text))
+
     def visible_to(self, user: "User") -> models.QuerySet["User"]:
         return self.all() if user.is_staff else self.filter(pk=user.pk)
 

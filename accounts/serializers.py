@@ -7,6 +7,7 @@ from django.core.exceptions import ValidationError as DjangoValidationError
 from rest_framework import serializers
 
 from accounts.models import EMAIL, USERNAME, User
+from iotflow.lib.pagination import PageMeta
 from iotflow.lib.timeparse import format_datetime
 
 
@@ -36,6 +37,14 @@ class UserSerializer(serializers.ModelSerializer[User]):
         return format_datetime(user.last_login)
 
 
+def check_password_rules(password: str, user: User) -> None:
+    """Django's validators; ValidationError (400) on `password`."""
+    try:
+        validate_password(password, user)
+    except DjangoValidationError as error:
+        raise serializers.ValidationError({"password": error.messages}) from error
+
+
 class RegisterSerializer(serializers.Serializer[Any]):
     username = serializers.CharField(min_length=3, max_length=150, validators=[USERNAME])
     email = serializers.EmailField(max_length=254, validators=[EMAIL])
@@ -43,10 +52,23 @@ class RegisterSerializer(serializers.Serializer[Any]):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         candidate = User(username=attrs["username"], email=attrs["email"])
-        try:
-            validate_password(attrs["password"], candidate)
-        except DjangoValidationError as error:
-            raise serializers.ValidationError({"password": error.messages}) from error
+        check_password_rules(attrs["password"], candidate)
+        return attrs
+
+
+class ChangeUserSerializer(RegisterSerializer):
+    """The fields sent change; the rest stays."""
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if not attrs:
+            raise serializers.ValidationError("Give at least one of: username, email, password.")
+        if "password" in attrs:
+            assert isinstance(self.instance, User)
+            candidate = User(
+                username=attrs.get("username", self.instance.username),
+                email=attrs.get("email", self.instance.email),
+            )
+            check_password_rules(attrs["password"], candidate)
         return attrs
 
 
@@ -67,6 +89,17 @@ class LoginSerializer(serializers.Serializer[Any]):
 class UserAnswer(serializers.Serializer[Any]):
     status = serializers.CharField()
     message = serializers.CharField()
+    user = UserSerializer()
+
+
+class UserList(serializers.Serializer[Any]):
+    status = serializers.CharField()
+    users = UserSerializer(many=True)
+    meta = PageMeta()
+
+
+class OneUser(serializers.Serializer[Any]):
+    status = serializers.CharField()
     user = UserSerializer()
 
 

@@ -1,6 +1,6 @@
 """What changes users, together with what has to happen with it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from django.db import IntegrityError, transaction
 
@@ -65,6 +65,37 @@ def announce_password(*, user: User, actor: User | None) -> None:
     """What follows from a changed password, in the transaction that saved it."""
     Token.objects.filter(user=user).delete()
     record_user(Kind.USER_CHANGED, user, "changed: password", actor)
+
+
+def change_user(
+    *, user: User, fields: Mapping[str, str], actor: User, keep: Token | None = None
+) -> User:
+    """Change username, email or password as given. Conflict (409) names what is taken.
+
+    A changed password ends the user's tokens, but for `keep`, by which it was changed.
+    """
+    others = {name: value for name, value in fields.items() if name != "password"}
+    for name, value in others.items():
+        setattr(user, name, value)
+    if "password" in fields:
+        user.set_password(fields["password"])
+    try:
+        with transaction.atomic():
+            user.save(update_fields=list(fields))
+            if "password" in fields:
+                Token.objects.filter(user=user).exclude(pk=keep.pk if keep else None).delete()
+            record_user(Kind.USER_CHANGED, user, f"changed: {', '.join(fields)}", actor)
+    except IntegrityError as error:
+        taken = dict.fromkeys(others, "It is taken.")
+        raise Conflict("Username or e-mail address is taken.", taken) from error
+    return user
+
+
+@transaction.atomic
+def delete_user(*, user: User, actor: User | None) -> None:
+    """Delete the user with everything they own; telemetry follows in the background."""
+    record_user(Kind.USER_DELETED, user, "was deleted", actor)
+    user.delete()
 
 
 def record_user(kind: Kind, user: User, what: str, actor: User | None) -> None:

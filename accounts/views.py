@@ -1,27 +1,38 @@
-"""Registration, login and logout."""
+"""Registration, login and logout; users as they see themselves and as staff see them."""
+
+from typing import cast
+from uuid import UUID
 
 from django.contrib.auth import authenticate
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.db import transaction
-from drf_spectacular.utils import extend_schema
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.authentication import TokenAuthentication
 from accounts.models import Token, User
-from accounts.permissions import IsUser
+from accounts.permissions import IsStaff, IsUser
 from accounts.serializers import (
+    ChangeUserSerializer,
     LoginAnswer,
     LoginSerializer,
     MessageAnswer,
+    OneUser,
     RegisterSerializer,
     UserAnswer,
+    UserList,
     UserSerializer,
 )
-from accounts.services import register_user
+from accounts.services import change_user, delete_user, register_user, set_active
+from iotflow.lib.pagination import PAGE, paginate
 from iotflow.lib.timeparse import format_datetime
+
+SEARCH = OpenApiParameter("search", str, description="Part of username or e-mail address.")
 
 
 class RegisterView(APIView):
@@ -74,6 +85,77 @@ class LoginView(APIView):
                 "expires_at": format_datetime(token.expiry),
             }
         )
+
+
+class UsersView(APIView):
+    permission_classes = [IsStaff]
+
+    @extend_schema(parameters=[*PAGE, SEARCH], responses=UserList)
+    def get(self, request: Request) -> Response:
+        """All users, for staff."""
+        users = User.objects.matching(request.query_params.get("search", ""))
+        page = paginate(request, users)
+        return Response(
+            {
+                "status": "success",
+                "users": UserSerializer(page.rows, many=True).data,
+                "meta": page.meta,
+            }
+        )
+
+
+class OneUserView(APIView):
+    permission_classes = [IsUser]
+
+    def get_permissions(self) -> list[BasePermission]:
+        return [IsStaff() if self.request.method == "DELETE" else IsUser()]
+
+    def user(self, request: Request, user_id: UUID) -> User:
+        return get_object_or_404(User.objects.visible_to(caller(request)), user_id=user_id)
+
+    @extend_schema(operation_id="user", responses=OneUser)
+    def get(self, request: Request, user_id: UUID) -> Response:
+        """A user's profile: one's own, or anybody's for staff."""
+        user = self.user(request, user_id)
+        return Response({"status": "success", "user": UserSerializer(user).data})
+
+    @extend_schema(request=ChangeUserSerializer, responses=UserAnswer)
+    def put(self, request: Request, user_id: UUID) -> Response:
+        """Change username, e-mail address or password; the rest stays."""
+        user = self.user(request, user_id)
+        serializer = ChangeUserSerializer(user, data=request.data, partial=True)
+        serializer.is_valid(raise_exception=True)
+        keep = request.auth if isinstance(request.auth, Token) else None
+        change_user(user=user, fields=serializer.validated_data, actor=caller(request), keep=keep)
+        return answer("User updated", user)
+
+    @extend_schema(responses=MessageAnswer)
+    def delete(self, request: Request, user_id: UUID) -> Response:
+        """Delete a user with devices, groups and telemetry, for staff."""
+        delete_user(user=self.user(request, user_id), actor=caller(request))
+        return Response({"status": "success", "message": "User deleted"})
+
+
+class UserActivityView(APIView):
+    """PATCH /users/{user_id}/activate and /deactivate, for staff."""
+
+    permission_classes = [IsStaff]
+    active = True
+
+    @extend_schema(request=None, responses=UserAnswer)
+    def patch(self, request: Request, user_id: UUID) -> Response:
+        """Let a user, with all devices, act again or not."""
+        user = get_object_or_404(User, user_id=user_id)
+        set_active(users=[user], active=self.active, actor=caller(request))
+        return answer("User activated" if self.active else "User deactivated", user)
+
+
+def caller(request: Request) -> User:
+    return cast(User, request.user)
+
+
+def answer(message: str, user: User) -> Response:
+    return Response({"status": "success", "message": message, "user": UserSerializer(user).data})
 
 
 class LogoutView(APIView):

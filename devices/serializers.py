@@ -7,6 +7,7 @@ from rest_framework import serializers
 
 from devices.models import ApiKey, Device, DeviceGroup
 from devices.presence import Presence
+from iotflow.lib.pagination import PageMeta
 from iotflow.lib.timeparse import format_datetime
 
 
@@ -90,6 +91,12 @@ class DeviceConfigFields(serializers.Serializer[Any]):
         return attrs
 
 
+class AnyDeviceFields(DeviceFields):
+    """What staff may change of a device."""
+
+    status = serializers.ChoiceField(choices=Device.Status.choices, required=False)
+
+
 class StatusFields(serializers.Serializer[Any]):
     status = serializers.ChoiceField(choices=Device.Status.choices)
 
@@ -121,16 +128,30 @@ class StatusMessage(serializers.Serializer[Any]):
     message = serializers.CharField()
 
 
-class PageMeta(serializers.Serializer[Any]):
-    limit = serializers.IntegerField()
-    offset = serializers.IntegerField()
-    returned = serializers.IntegerField()
-    total = serializers.IntegerField()
-
-
 class DeviceList(serializers.Serializer[Any]):
     status = serializers.CharField()
     devices = DeviceBody(many=True)
+    meta = PageMeta()
+
+
+class DevicesOfUser(DeviceList):
+    user_id = serializers.CharField()
+    username = serializers.CharField()
+    total_devices = serializers.IntegerField()
+
+
+class DeviceStatusRow(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    name = serializers.CharField()
+    device_type = serializers.CharField()
+    status = serializers.CharField()
+    is_online = serializers.BooleanField()
+    last_seen = serializers.CharField(allow_null=True)
+
+
+class DeviceStatuses(serializers.Serializer[Any]):
+    status = serializers.CharField()
+    devices = DeviceStatusRow(many=True)
     meta = PageMeta()
 
 
@@ -161,6 +182,7 @@ class Credentials(serializers.Serializer[Any]):
 def credentials_body(api_key: ApiKey, last_used: Any) -> dict[str, Any]:
     return {
         "status": "success",
+        "id": api_key.device_id,
         "device_id": api_key.device_id,
         "name": api_key.device.name,
         "key_prefix": api_key.prefix,
@@ -244,6 +266,21 @@ class GroupsOfDevice(serializers.Serializer[Any]):
 
 class AddDevice(serializers.Serializer[Any]):
     device_id = serializers.IntegerField(min_value=1, max_value=2**63 - 1)
+
+
+class AddDevices(serializers.Serializer[Any]):
+    device_ids = serializers.ListField(
+        child=serializers.IntegerField(min_value=1, max_value=2**63 - 1),
+        allow_empty=False,
+        max_length=1000,
+    )
+
+
+class BulkAnswer(serializers.Serializer[Any]):
+    status = serializers.CharField()
+    message = serializers.CharField()
+    added = serializers.IntegerField()
+    skipped = serializers.IntegerField()
 
 
 class Membership(serializers.Serializer[Any]):

@@ -221,6 +221,21 @@ def add_to_group(*, group: DeviceGroup, device: Device, actor: str) -> GroupMemb
 
 
 @transaction.atomic
+def add_all_to_group(*, group: DeviceGroup, devices: Iterable[Device], actor: str) -> int:
+    """Put the devices in the group, but those that are in it already; how many joined."""
+    inside = set(group.memberships.values_list("device_id", flat=True))
+    joining = [
+        GroupMembership(group=group, device=device) for device in devices if device.pk not in inside
+    ]
+    for membership in joining:
+        membership.clean()
+    GroupMembership.objects.bulk_create(joining, ignore_conflicts=True)
+    for membership in joining:
+        record_membership(Kind.GROUP_DEVICE_ADDED, membership, actor)
+    return len(joining)
+
+
+@transaction.atomic
 def remove_from_group(*, membership: GroupMembership, actor: str) -> None:
     record_membership(Kind.GROUP_DEVICE_REMOVED, membership, actor)
     membership.delete()

@@ -1,10 +1,12 @@
 """Devices and groups over HTTP."""
 
 from typing import Any, cast
+from uuid import UUID
 
 from django.db.models import Prefetch
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -23,13 +25,9 @@ from devices.filters import filtered
 from devices.key_cache import DeviceRecord
 from devices.models import ApiKey, Device, DeviceGroup, GroupMembership
 from devices.presence import key_last_used, presence, presences, touch
-from iotflow.lib.pagination import flag, paginate
+from iotflow.lib.pagination import PAGE, flag, paginate
 from iotflow.lib.timeparse import format_datetime, format_ms, now_ms
 
-LIST_PARAMETERS = [
-    OpenApiParameter("limit", int, description="1 to 1,000; default 100."),
-    OpenApiParameter("offset", int, description="How many to skip."),
-]
 DEVICE_FILTERS = [
     OpenApiParameter("status", str, enum=Device.Status.values),
     OpenApiParameter("device_type", str),
@@ -82,13 +80,31 @@ class RegisterView(UserView):
 
 
 class DevicesView(UserView):
-    @extend_schema(parameters=[*LIST_PARAMETERS, *DEVICE_FILTERS], responses=serializers.DeviceList)
+    @extend_schema(parameters=[*PAGE, *DEVICE_FILTERS], responses=serializers.DeviceList)
     def get(self, request: Request) -> Response:
         """Your devices; everybody's for staff."""
         devices = filtered(Device.objects.visible_to(current_user(request)), request.query_params)
         page = paginate(request, devices)
         bodies = serializers.device_bodies(page.rows, presences(page.rows))
         return Response({"status": "success", "devices": bodies, "meta": page.meta})
+
+
+class DevicesOfUserView(UserView):
+    @extend_schema(parameters=[*PAGE, *DEVICE_FILTERS], responses=serializers.DevicesOfUser)
+    def get(self, request: Request, user_id: UUID) -> Response:
+        """A user's devices: one's own, or anybody's for staff."""
+        owner = get_object_or_404(User.objects.visible_to(current_user(request)), user_id=user_id)
+        page = paginate(request, filtered(owner.devices.all(), request.query_params))
+        return Response(
+            {
+                "status": "success",
+                "user_id": str(owner.user_id),
+                "username": owner.username,
+                "total_devices": page.meta["total"],
+                "devices": serializers.device_bodies(page.rows, presences(page.rows)),
+                "meta": page.meta,
+            }
+        )
 
 
 class OwnStatusView(DeviceView):
@@ -196,6 +212,66 @@ class AdminDevicesView(UserView):
     permission_classes = [IsStaff]
 
 
+class AllDevicesView(AdminDevicesView):
+    @extend_schema(
+        operation_id="admin_devices_list",
+        parameters=[*PAGE, *DEVICE_FILTERS],
+        responses=serializers.DeviceList,
+    )
+    def get(self, request: Request) -> Response:
+        """Everybody's devices, for staff."""
+        page = paginate(request, filtered(Device.objects.all(), request.query_params))
+        bodies = serializers.device_bodies(page.rows, presences(page.rows))
+        return Response({"status": "success", "devices": bodies, "meta": page.meta})
+
+
+class AllStatusesView(AdminDevicesView):
+    @extend_schema(parameters=[*PAGE, *DEVICE_FILTERS], responses=serializers.DeviceStatuses)
+    def get(self, request: Request) -> Response:
+        """Who is there: id, name, type, status and presence of every device."""
+        page = paginate(request, filtered(Device.objects.all(), request.query_params))
+        states = presences(page.rows)
+        rows = [
+            {
+                "id": device.pk,
+                "name": device.name,
+                "device_type": device.device_type,
+                "status": device.status,
+                "is_online": states[device.pk].is_online,
+                "last_seen": format_datetime(states[device.pk].last_seen),
+            }
+            for device in page.rows
+        ]
+        return Response({"status": "success", "devices": rows, "meta": page.meta})
+
+
+class AnyDeviceView(AdminDevicesView):
+    @extend_schema(responses=serializers.DeviceAnswer)
+    def get(self, request: Request, device_id: int) -> Response:
+        """Anybody's device, for staff."""
+        device = visible_device(request, device_id)
+        body = serializers.device_body(device, presence(device))
+        return Response({"status": "success", "device": body})
+
+    @extend_schema(request=serializers.AnyDeviceFields, responses=serializers.DeviceAnswer)
+    def put(self, request: Request, device_id: int) -> Response:
+        """Change the fields sent; the rest stays."""
+        fields = serializers.AnyDeviceFields(data=request.data, partial=True)
+        fields.is_valid(raise_exception=True)
+        device = visible_device(request, device_id)
+        who = actor_name(current_user(request))
+        services.change_device(device=device, fields=fields.validated_data, actor=who)
+        body = serializers.device_body(device, presence(device))
+        return Response({"status": "success", "message": "Device updated", "device": body})
+
+    @extend_schema(responses=serializers.StatusMessage)
+    def delete(self, request: Request, device_id: int) -> Response:
+        """Delete a device with its keys at once; its telemetry follows in the background."""
+        device = visible_device(request, device_id)
+        services.delete_devices(devices=[device], actor=actor_name(current_user(request)))
+        return Response({"status": "success", "message": "Device deleted"})
+
+
 class AdminStatusView(AdminDevicesView):
     @extend_schema(request=serializers.StatusFields, responses=serializers.DeviceAnswer)
     def put(self, request: Request, device_id: int) -> Response:
@@ -238,7 +314,7 @@ class GroupView(UserView):
 class GroupsView(GroupView):
     @extend_schema(
         operation_id="groups_list",
-        parameters=[*LIST_PARAMETERS, INCLUDE_DEVICES],
+        parameters=[*PAGE, INCLUDE_DEVICES],
         responses=serializers.GroupList,
     )
     def get(self, request: Request) -> Response:
@@ -313,7 +389,7 @@ class OneGroupView(GroupView):
 
 
 class GroupDevicesView(GroupView):
-    @extend_schema(parameters=[*LIST_PARAMETERS, *DEVICE_FILTERS], responses=serializers.DeviceList)
+    @extend_schema(parameters=[*PAGE, *DEVICE_FILTERS], responses=serializers.DeviceList)
     def get(self, request: Request, group_id: int) -> Response:
         """The devices of a group."""
         group = self.group(request, group_id)
@@ -343,6 +419,32 @@ class GroupDevicesView(GroupView):
                     "device_id": device.pk,
                     "added_at": format_datetime(membership.added_at),
                 },
+            },
+            status=201,
+        )
+
+
+class GroupBulkView(GroupView):
+    @extend_schema(request=serializers.AddDevices, responses={201: serializers.BulkAnswer})
+    def post(self, request: Request, group_id: int) -> Response:
+        """Put many devices into the group; those that are in it already are skipped."""
+        group = self.group(request, group_id)
+        fields = serializers.AddDevices(data=request.data)
+        fields.is_valid(raise_exception=True)
+        wanted = set(fields.validated_data["device_ids"])
+        devices = list(Device.objects.visible_to(current_user(request)).filter(pk__in=wanted))
+        if missing := wanted - {device.pk for device in devices}:
+            named = ", ".join(map(str, sorted(missing)[:10]))
+            raise ValidationError({"device_ids": [f"There is no device {named}."]})
+        added = services.add_all_to_group(
+            group=group, devices=devices, actor=actor_name(current_user(request))
+        )
+        return Response(
+            {
+                "status": "success",
+                "message": f"{added} device(s) added to group",
+                "added": added,
+                "skipped": len(devices) - added,
             },
             status=201,
         )

@@ -6,11 +6,17 @@ from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db.models import Model, QuerySet
+from drf_spectacular.utils import OpenApiParameter
+from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 M = TypeVar("M", bound=Model)
 OFFSET_MAX = 2**31
+PAGE = [
+    OpenApiParameter("limit", int, description="1 to 1,000; default 100."),
+    OpenApiParameter("offset", int, description="How many to skip."),
+]
 WHOLE_NUMBER = re.compile(r"-?\d{1,11}", re.ASCII)
 
 
@@ -20,6 +26,15 @@ class Page:
 
     rows: list[Any]
     meta: dict[str, int]
+
+
+class PageMeta(serializers.Serializer[Any]):
+    """`meta`, for the schema."""
+
+    limit = serializers.IntegerField()
+    offset = serializers.IntegerField()
+    returned = serializers.IntegerField()
+    total = serializers.IntegerField()
 
 
 def paginate(request: Request, queryset: QuerySet[M]) -> Page:

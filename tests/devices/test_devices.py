@@ -269,3 +269,44 @@ class TestQueryCounts:
         # trip to Redis.
         with django_assert_num_queries(3):
             alice.api.get("/devices")
+
+
+class TestDevicesOfAUser:
+    def test_ones_own_or_anybodys_for_staff(self, alice, bob, staff, sensor):
+        path = f"/devices/user/{alice.user.user_id}"
+        for who in (alice, staff):
+            answer = who.api.get(path, search="sens")
+            assert answer.status == 200
+            assert answer.json["username"] == "alice"
+            assert answer.json["total_devices"] == 1
+            assert [device["id"] for device in answer.json["devices"]] == [sensor.id]
+            assert answer.json["meta"]["total"] == 1
+        assert bob.api.get(path).status == 404
+
+
+class TestAdmin:
+    def test_all_devices_and_their_states(self, alice, bob, staff, make_device):
+        one, two = make_device(alice), make_device(bob, device_type="valve")
+        two.api.post("/devices/heartbeat")
+        listed = staff.api.get("/admin/devices").json
+        assert [device["id"] for device in listed["devices"]] == [one.id, two.id]
+        states = staff.api.get("/admin/devices/statuses", device_type="valve").json["devices"]
+        assert [(s["id"], s["status"], s["is_online"]) for s in states] == [
+            (two.id, "active", True)
+        ]
+
+    def test_one_is_read_changed_and_deleted(self, staff, sensor):
+        path = f"/admin/devices/{sensor.id}"
+        assert staff.api.get(path).json["device"]["name"] == "sensor"
+        changed = staff.api.put(path, {"name": "renamed", "status": "maintenance"})
+        assert changed.json["device"]["status"] == "maintenance"
+        assert sensor.api.get("/devices/status").json["name"] == "renamed"
+        assert staff.api.put(path, {"status": "off"}).fields() == {"status"}
+        assert staff.api.delete(path).status == 200
+        assert sensor.api.get("/devices/status").status == 401
+        assert staff.api.get(path).status == 404
+
+    def test_it_is_for_staff(self, alice, sensor):
+        for path in ("/admin/devices", "/admin/devices/statuses", f"/admin/devices/{sensor.id}"):
+            assert alice.api.get(path).status == 403
+            assert sensor.api.get(path).status == 401

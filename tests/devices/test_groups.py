@@ -115,3 +115,30 @@ def test_lists_cost_the_same_for_any_number_of_groups(
     # And the memberships of all of them with their devices.
     with django_assert_num_queries(4):
         alice.api.get("/groups", include_devices="true")
+
+
+class TestBulk:
+    def test_many_join_and_those_inside_are_skipped(self, alice, group, sensor, make_device):
+        alice.api.post(f"/groups/{group}/devices", {"device_id": sensor.id})
+        ids = [sensor.id, make_device(alice).id, make_device(alice).id]
+        answer = alice.api.post(f"/groups/{group}/devices/bulk", {"device_ids": [*ids, ids[1]]})
+        assert answer.status == 201
+        assert (answer.json["added"], answer.json["skipped"]) == (2, 1)
+        assert alice.api.get(f"/groups/{group}").json["group"]["device_count"] == 3
+
+    @pytest.mark.parametrize(
+        "ids", [None, [], "x", [0], ["x"], [999_999_999], list(range(1, 1002))]
+    )
+    def test_bad_lists_are_named_and_add_nothing(self, alice, group, sensor, ids):
+        body = {
+            "device_ids": ids if not isinstance(ids, list) else [sensor.id, *ids][bool(not ids) :]
+        }
+        answer = alice.api.post(f"/groups/{group}/devices/bulk", body)
+        assert answer.status == 400
+        assert {field.split(".")[0] for field in answer.fields()} == {"device_ids"}
+        assert alice.api.get(f"/groups/{group}").json["group"]["device_count"] == 0
+
+    def test_somebody_elses_device_is_not_there(self, alice, bob, group, make_device):
+        his = make_device(bob)
+        answer = alice.api.post(f"/groups/{group}/devices/bulk", {"device_ids": [his.id]})
+        assert answer.status == 400

@@ -1,0 +1,96 @@
+"""Users over HTTP: their own profile, and what staff may do."""
+
+import pytest
+
+from accounts.models import Token, User
+from devices.models import Device
+from events.models import EventLog
+from tests.api import Api
+
+
+def path(who, rest: str = "") -> str:
+    return f"/users/{who.user.user_id}{rest}"
+
+
+def test_staff_list_and_search_users(staff, alice, bob):
+    answer = staff.api.get("/users", limit=2)
+    assert [user["username"] for user in answer.json["users"]] == ["staff", "alice"]
+    assert answer.json["meta"] == {"limit": 2, "offset": 0, "returned": 2, "total": 3}
+    found = staff.api.get("/users", search="BOB@").json["users"]
+    assert [user["username"] for user in found] == ["bob"]
+    assert alice.api.get("/users").status == 403
+
+
+def test_a_profile_is_ones_own_or_for_staff(alice, bob, staff, sensor):
+    assert alice.api.get(path(alice)).json["user"]["email"] == "alice@example.org"
+    assert staff.api.get(path(alice)).status == 200
+    assert bob.api.get(path(alice)).status == 404
+    assert sensor.api.get(path(alice)).status == 401
+
+
+def test_changing_fields_leaves_the_rest(alice):
+    answer = alice.api.put(path(alice), {"email": "new@example.org"})
+    assert answer.status == 200
+    user = User.objects.get(pk=alice.user.pk)
+    assert (user.username, user.email) == ("alice", "new@example.org")
+    assert user.check_password("swordfish 17")
+    assert EventLog.objects.get(kind="user.changed").actor == "user:alice"
+
+
+def test_a_changed_password_ends_the_other_tokens_and_not_this_one(alice, anybody):
+    other = Api(token=Token.objects.create(alice.user)[1])
+    assert alice.api.put(path(alice), {"password": "mackerel 23"}).status == 200
+    assert other.get("/devices").status == 401
+    assert alice.api.get("/devices").status == 200
+    login = {"username": "alice", "password": "mackerel 23"}
+    assert anybody.post("/auth/login", login).status == 200
+    assert all("mackerel" not in str(event) for event in EventLog.objects.values())
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "fields"),
+    [
+        ({}, 400, {"body"}),
+        ({"password": "short"}, 400, {"password"}),
+        ({"password": "alice"}, 400, {"password"}),
+        ({"username": "a b", "email": "x"}, 400, {"username", "email"}),
+        ({"username": "BOB"}, 409, {"username"}),
+        ({"email": "bob@example.org"}, 409, {"email"}),
+    ],
+)
+def test_bad_changes_are_named_and_change_nothing(alice, bob, body, status, fields):
+    answer = alice.api.put(path(alice), body)
+    assert answer.status == status
+    assert answer.fields() == fields
+    user = User.objects.get(pk=alice.user.pk)
+    assert (user.username, user.email) == ("alice", "alice@example.org")
+
+
+def test_nobody_makes_themselves_staff(alice):
+    alice.api.put(path(alice), {"email": "a@example.org", "is_staff": True, "is_admin": True})
+    assert not User.objects.get(pk=alice.user.pk).is_staff
+
+
+def test_deactivating_acts_at_once_and_is_undone(alice, bob, staff, sensor):
+    assert sensor.api.post("/devices/heartbeat").status == 200
+    assert bob.api.patch(path(alice, "/deactivate")).status == 403
+    assert staff.api.patch(path(alice, "/deactivate")).json["user"]["is_active"] is False
+    assert alice.api.get("/devices").status == 401
+    assert sensor.api.post("/devices/heartbeat").status == 403
+    assert staff.api.patch(path(alice, "/activate")).json["user"]["is_active"] is True
+    assert sensor.api.post("/devices/heartbeat").status == 200
+
+
+def test_deleting_takes_everything_and_is_for_staff(alice, bob, staff, sensor):
+    assert alice.api.delete(path(alice)).status == 403
+    assert bob.api.delete(path(alice)).status == 403
+    assert staff.api.delete(path(alice)).status == 200
+    assert staff.api.get(path(alice)).status == 404
+    assert not Device.objects.exists()
+    assert sensor.api.get("/devices/status").status == 401
+    assert EventLog.objects.get(kind="user.deleted").actor == "user:staff"
+
+
+@pytest.mark.parametrize("user_id", ["1", "x", "6f9619ff-8b86-4011-b42d-00c04fc964ff"])
+def test_a_user_that_is_not_there_is_404(staff, user_id):
+    assert staff.api.get(f"/users/{user_id}").status == 404
