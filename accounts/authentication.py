@@ -3,7 +3,6 @@
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
-from django.http import HttpRequest
 from django.utils import timezone
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.plumbing import build_bearer_security_scheme_object
@@ -34,14 +33,10 @@ class StaffSession(SessionAuthentication):
     """The admin site's session, with CSRF, for staff only."""
 
     def authenticate(self, request: Request) -> tuple[Any, None] | None:
-        user: User | AnonymousUser | None = getattr(_django_request(request), "user", None)
+        user: User | AnonymousUser | None = getattr(request._request, "user", None)
         if user is None or not user.is_staff:
             return None
         return super().authenticate(request)
-
-
-def _django_request(request: Request) -> HttpRequest:
-    return request._request
 
 
 class TokenScheme(OpenApiAuthenticationExtension):

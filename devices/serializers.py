@@ -123,11 +123,6 @@ class DeviceMessage(serializers.Serializer[Any]):
     device = DeviceBody()
 
 
-class StatusMessage(serializers.Serializer[Any]):
-    status = serializers.CharField()
-    message = serializers.CharField()
-
-
 class DeviceList(serializers.Serializer[Any]):
     status = serializers.CharField()
     devices = DeviceBody(many=True)

@@ -129,23 +129,6 @@ def rotate_key(*, device: Device, actor: str) -> str:
 
 
 @transaction.atomic
-def revoke_keys(*, api_keys: Collection[ApiKey], actor: str) -> int:
-    """End these keys at once; how many were still good."""
-    good = [api_key for api_key in api_keys if api_key.revoked_at is None]
-    _revoke(ApiKey.objects.filter(pk__in=[api_key.pk for api_key in good]))
-    for api_key in good:
-        log.record(
-            Kind.DEVICE_KEY_REVOKED,
-            f"A key of device {api_key.device.name} was revoked",
-            actor=actor,
-            user_id=api_key.device.owner_id,
-            device_id=api_key.device_id,
-            payload={"prefix": api_key.prefix},
-        )
-    return len(good)
-
-
-@transaction.atomic
 def delete_devices(*, devices: Iterable[Device], actor: str) -> int:
     """Delete them with keys and memberships at once; their telemetry follows in the background."""
     doomed = list(devices)

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from django.db.models import Prefetch
 from django.shortcuts import get_object_or_404
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -13,6 +13,7 @@ from rest_framework.views import APIView
 
 from accounts.models import User
 from accounts.permissions import IsStaff, IsUser
+from accounts.serializers import MessageAnswer
 from accounts.services import actor_name
 from devices import serializers, services
 from devices.authentication import (
@@ -212,17 +213,13 @@ class AdminDevicesView(UserView):
     permission_classes = [IsStaff]
 
 
-class AllDevicesView(AdminDevicesView):
-    @extend_schema(
-        operation_id="admin_devices_list",
-        parameters=[*PAGE, *DEVICE_FILTERS],
-        responses=serializers.DeviceList,
+@extend_schema_view(
+    get=extend_schema(
+        operation_id="admin_devices_list", description="Everybody's devices, for staff."
     )
-    def get(self, request: Request) -> Response:
-        """Everybody's devices, for staff."""
-        page = paginate(request, filtered(Device.objects.all(), request.query_params))
-        bodies = serializers.device_bodies(page.rows, presences(page.rows))
-        return Response({"status": "success", "devices": bodies, "meta": page.meta})
+)
+class AllDevicesView(DevicesView):
+    permission_classes = [IsStaff]
 
 
 class AllStatusesView(AdminDevicesView):
@@ -245,13 +242,8 @@ class AllStatusesView(AdminDevicesView):
         return Response({"status": "success", "devices": rows, "meta": page.meta})
 
 
-class AnyDeviceView(AdminDevicesView):
-    @extend_schema(responses=serializers.DeviceAnswer)
-    def get(self, request: Request, device_id: int) -> Response:
-        """Anybody's device, for staff."""
-        device = visible_device(request, device_id)
-        body = serializers.device_body(device, presence(device))
-        return Response({"status": "success", "device": body})
+class AnyDeviceView(StatusView):
+    permission_classes = [IsStaff]
 
     @extend_schema(request=serializers.AnyDeviceFields, responses=serializers.DeviceAnswer)
     def put(self, request: Request, device_id: int) -> Response:
@@ -264,7 +256,7 @@ class AnyDeviceView(AdminDevicesView):
         body = serializers.device_body(device, presence(device))
         return Response({"status": "success", "message": "Device updated", "device": body})
 
-    @extend_schema(responses=serializers.StatusMessage)
+    @extend_schema(responses=MessageAnswer)
     def delete(self, request: Request, device_id: int) -> Response:
         """Delete a device with its keys at once; its telemetry follows in the background."""
         device = visible_device(request, device_id)
@@ -380,7 +372,7 @@ class OneGroupView(GroupView):
         """The same as PUT."""
         return self.put(request, group_id)
 
-    @extend_schema(responses=serializers.StatusMessage)
+    @extend_schema(responses=MessageAnswer)
     def delete(self, request: Request, group_id: int) -> Response:
         """Delete the group; its devices stay."""
         group = self.group(request, group_id)
@@ -451,7 +443,7 @@ class GroupBulkView(GroupView):
 
 
 class GroupDeviceView(GroupView):
-    @extend_schema(responses=serializers.StatusMessage)
+    @extend_schema(responses=MessageAnswer)
     def delete(self, request: Request, group_id: int, device_id: int) -> Response:
         """Take a device out of the group."""
         membership = get_object_or_404(

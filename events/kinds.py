@@ -24,7 +24,6 @@ class Kind(models.TextChoices):
     DEVICE_CHANGED = "device.changed"
     DEVICE_STATUS_CHANGED = "device.status_changed"
     DEVICE_KEY_ROTATED = "device.key_rotated"
-    DEVICE_KEY_REVOKED = "device.key_revoked"
     DEVICE_DELETED = "device.deleted"
     DEVICE_ERASED = "device.erased"
     GROUP_CREATED = "group.created"

@@ -42,17 +42,17 @@ if redis.call('TTL', KEYS[1]) < 0 then redis.call('EXPIRE', KEYS[1], ttl) end
 Place = tuple[int, int]  # device id and latest epoch
 
 
-def latest(device_id: int, epoch: int) -> tuple[dict[str, LatestValue], bool]:
-    """The newest value of every measurement, and whether the store was asked for it.
+def latest(device_id: int, epoch: int) -> dict[str, LatestValue]:
+    """The newest value of every measurement: from Redis, else from the store.
 
-    Raises StoreAway when neither Redis nor the store can answer.
+    Raises StoreAway when neither can answer.
     """
     cached = _cached((device_id, epoch))
     if cached is not None:
-        return cached, False
+        return cached
     values = telemetry_store().latest(device_id, epoch)
     _fill((device_id, epoch), values)
-    return values, True
+    return values
 
 
 def add_newest(pipe: Any, newest: Mapping[Place, Mapping[str, LatestValue]]) -> None:

@@ -45,7 +45,7 @@ def reading_body(reading: StoredReading) -> dict[str, Any]:
 
 def latest_body(device_id: int, epoch: int) -> dict[str, Any]:
     """The newest values, their newest time, and whether Cassandra is there. Raises StoreAway."""
-    values, _ = latest(device_id, epoch)
+    values = latest(device_id, epoch)
     newest = max((value.time for value in values.values()), default=None)
     return {
         "latest_data": {name: value.value for name, value in values.items()},
