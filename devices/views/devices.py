@@ -60,7 +60,7 @@ class VisibleDevices(UserViewSet):
         fields = shapes.DeviceChanges(data=request.data, partial=True)
         return changed(request, device_id, fields, "Device updated")
 
-    @extend_schema(responses=MessageAnswer)
+    @extend_schema(responses={200: MessageAnswer})
     def destroy(self, request: Request, device_id: int) -> Response:
         """Delete a device with its keys at once; its telemetry follows in the background."""
         device = visible_device(request, device_id)

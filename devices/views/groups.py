@@ -114,7 +114,7 @@ class GroupViewSet(UserViewSet):
         """The same as PUT."""
         return self.update(request, group_id)
 
-    @extend_schema(responses=MessageAnswer)
+    @extend_schema(responses={200: MessageAnswer})
     def destroy(self, request: Request, group_id: int) -> Response:
         """Delete the group; its devices stay."""
         group = visible_group(request, group_id)
@@ -160,7 +160,7 @@ class MemberViewSet(UserViewSet):
             status=201,
         )
 
-    @extend_schema(responses=MessageAnswer)
+    @extend_schema(responses={200: MessageAnswer})
     def destroy(self, request: Request, group_id: int, device_id: int) -> Response:
         """Take a device out of the group."""
         membership = get_object_or_404(
@@ -196,7 +196,7 @@ class MemberViewSet(UserViewSet):
             status=201,
         )
 
-    @extend_schema(request=shapes.DeviceIds, responses=shapes.RemovedAnswer)
+    @extend_schema(request=shapes.DeviceIds, responses={200: shapes.RemovedAnswer})
     @bulk.mapping.delete
     def bulk_remove(self, request: Request, group_id: int) -> Response:
         """Take many devices out of the group; what is not in it is skipped."""

@@ -54,7 +54,7 @@ class KeyViewSet(UserViewSet):
             status=201,
         )
 
-    @extend_schema(responses=MessageAnswer)
+    @extend_schema(responses={200: MessageAnswer})
     def destroy(self, request: Request, device_id: int, key_id: int) -> Response:
         """Revoke a key: it is refused from the next request on."""
         device = visible_device(request, device_id)
