@@ -141,7 +141,7 @@ def device_with_key(owner: User, name: str, kept: Kept, device_type: str) -> tup
     elif kept_key and _is_valid(device, kept_key):
         return device, str(kept_key)
     else:
-        secret = rotate_key(device=device, actor=ACTOR)
+        _, secret = rotate_key(device=device, actor=ACTOR)
     kept.put(f"key of {name}", secret)
     return device, secret
 

@@ -92,8 +92,8 @@ class DeviceConfigFields(serializers.Serializer[Any]):
         return attrs
 
 
-class AnyDeviceFields(DeviceFields):
-    """What staff may change of a device."""
+class DeviceChanges(DeviceFields):
+    """What its owner, and staff, may change of a device."""
 
     status = serializers.ChoiceField(choices=Device.Status.choices, required=False)
 
@@ -117,6 +117,22 @@ class RegisterAnswer(serializers.Serializer[Any]):
 class DeviceAnswer(serializers.Serializer[Any]):
     status = serializers.CharField()
     device = DeviceBody()
+
+
+class OwnedDevice(DeviceBody):
+    user_id = serializers.UUIDField()
+
+    class Meta(DeviceBody.Meta):
+        fields = [*DeviceBody.Meta.fields, "user_id"]
+
+
+class OneDevice(serializers.Serializer[Any]):
+    status = serializers.CharField()
+    device = OwnedDevice()
+
+
+class DeviceChanged(DeviceAnswer):
+    message = serializers.CharField()
 
 
 class DeviceMessage(serializers.Serializer[Any]):

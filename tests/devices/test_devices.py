@@ -209,7 +209,7 @@ class TestSwitchingOff:
         from tests.api import Api
 
         assert self.writes(sensor) == {201, 200}
-        secret = rotate_key(device=sensor.device, actor="test")
+        _, secret = rotate_key(device=sensor.device, actor="test")
         assert sensor.api.get("/devices/status").status == 401
         assert Api(key=secret).get("/devices/status").status == 200
 
