@@ -5,12 +5,13 @@ A UUID primary key is stored in MongoDB's own `_id`.
 """
 
 import uuid
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 
 from events.kinds import Kind, Severity
+from events.querysets import EventLogs
 
 
 def document_id() -> Any:
@@ -34,6 +35,8 @@ class EventLog(models.Model):
     request_id = models.CharField(max_length=64, blank=True)
     payload = models.JSONField(default=dict, encoder=DjangoJSONEncoder)
     expires_at = models.DateTimeField()
+
+    objects: ClassVar[EventLogs] = EventLogs.as_manager()  # type: ignore[assignment]
 
     class Meta:
         db_table = "event_logs"

@@ -9,6 +9,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from iotflow import views
 
 api: list[URLPattern | URLResolver] = [
+    path("", include("events.urls")),
     path("", include("accounts.urls")),
     path("", include("devices.urls")),
     path("", include("telemetry.urls")),
