@@ -332,7 +332,10 @@ SPECTACULAR_SETTINGS = {
     "PREPROCESSING_HOOKS": ["iotflow.schema.without_aliases"],
     "SCHEMA_PATH_PREFIX": r"/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
-    "ENUM_NAME_OVERRIDES": {"DeviceStatus": "devices.models.Device.Status"},
+    "ENUM_NAME_OVERRIDES": {
+        "DeviceStatus": "devices.models.Device.Status",
+        "ConfigStatus": "events.models.ReportedConfig.Status",
+    },
 }
 MAX_BODY_BYTES = bounded("MAX_BODY_BYTES", 1_048_576, 1024, 1 << 30)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES  # RequestGuard answers 413 before this is reached
