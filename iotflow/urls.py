@@ -13,6 +13,7 @@ api: list[URLPattern | URLResolver] = [
     path("", include("accounts.urls")),
     path("", include("devices.urls")),
     path("", include("telemetry.urls")),
+    path("admin/stats", views.StatsView.as_view()),
     path("admin/<path:path>", views.AdminOnlyView.as_view()),
     path("health", views.HealthView.as_view()),
     path("status", views.StatusView.as_view()),

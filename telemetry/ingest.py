@@ -28,7 +28,7 @@ from devices.key_cache import DeviceRecord
 from events import log
 from events.context import Origin, origin
 from events.kinds import Kind
-from iotflow.lib import json
+from iotflow.lib import counters, json
 from iotflow.lib.errors import StoreAway, as_store_away
 from iotflow.lib.redis import redis, shared
 from iotflow.lib.timeparse import format_ms, now_ms
@@ -195,13 +195,18 @@ class Committer:
         """Latest values and presence, in one pipeline. What Redis misses is repaired later."""
         values = newest(readings)
         devices = [submission.device for submission in submissions]
+        counters.count("messages", len(submissions))
+        counters.count("readings", len(readings))
+        counters.count("values", sum(len(reading.values) for reading in readings))
         try:
             with redis() as client, client.pipeline(transaction=False) as pipe:
+                counted = counters.add_to(pipe)
                 latest.forget(pipe, self._dirty)
                 if devices:
                     latest.add_newest(pipe, values)
                     presence.add_touches(pipe, devices, now_ms())
                 pipe.execute()
+            counters.forget(counted)
             self._dirty.clear()
             if not shared():  # nobody else sees it there, and it ends with this process
                 self._save_presence(devices)

@@ -13,7 +13,7 @@ from typing import Any
 
 from django.conf import settings
 
-from iotflow.lib import json
+from iotflow.lib import counters, json
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.redis import key, redis, shared
 from telemetry.readings import LatestValue
@@ -49,7 +49,9 @@ def latest(device_id: int, epoch: int) -> dict[str, LatestValue]:
     """
     cached = _cached((device_id, epoch))
     if cached is not None:
+        counters.count("latest.hits")
         return cached
+    counters.count("latest.misses")
     values = telemetry_store().latest(device_id, epoch)
     _fill((device_id, epoch), values)
     return values
