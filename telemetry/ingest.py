@@ -199,14 +199,16 @@ class Committer:
         counters.count("readings", len(readings))
         counters.count("values", sum(len(reading.values) for reading in readings))
         try:
-            with redis() as client, client.pipeline(transaction=False) as pipe:
-                counted = counters.add_to(pipe)
+            with (
+                redis() as client,
+                client.pipeline(transaction=False) as pipe,
+                counters.sending(pipe),
+            ):
                 latest.forget(pipe, self._dirty)
                 if devices:
                     latest.add_newest(pipe, values)
                     presence.add_touches(pipe, devices, now_ms())
                 pipe.execute()
-            counters.forget(counted)
             self._dirty.clear()
             if not shared():  # nobody else sees it there, and it ends with this process
                 self._save_presence(devices)

@@ -5,8 +5,10 @@ There, each window is a row of hashes of a few seconds or minutes each, which ex
 Embedded Redis is private to a process: then these are its own counts, since it began.
 """
 
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,31 +43,44 @@ WINDOWS = (
     Window("last_day", 86_400, 900),
 )
 
-# No lock: of two threads at the very same moment one may go uncounted, which a rate can bear.
-_pending: dict[str, int] = {}
+# Both only grow. Counting takes no lock: of two threads at the very same moment one may go
+# uncounted, which a rate can bear. Sending does, so that nothing is sent twice.
+_counted: dict[str, int] = {}
+_sent: dict[str, int] = {}
+_sending = threading.Lock()
 
 
 def count(name: str, times: int = 1) -> None:
-    """It happened; Redis learns of it with the next `add_to`."""
-    _pending[name] = _pending.get(name, 0) + times
+    """It happened; Redis learns of it with the next pipeline that is `sending`."""
+    _counted[name] = _counted.get(name, 0) + times
 
 
-def add_to(pipe: Any) -> Mapping[str, int]:
-    """Add to a pipeline, as one command, what has gathered; give it to `forget` when that went."""
-    sent = {name: times for name, times in _pending.copy().items() if times}
-    if sent:
+@contextmanager
+def sending(pipe: Any) -> Iterator[None]:
+    """Add to a pipeline, as one command, what has gathered; what fails inside sends it later."""
+    with _sending:
+        taken = {
+            name: times - _sent.get(name, 0)
+            for name, times in _counted.copy().items()
+            if times > _sent.get(name, 0)
+        }
+        _mark(taken, 1)
+    if taken:
         now = time.time()
         keys = [window.key(now) for window in WINDOWS]
         lives = [window.seconds + 2 * window.step for window in WINDOWS]
-        counts = [part for item in sent.items() for part in item]
-        pipe.eval(ADD, len(keys), *keys, *lives, *counts)
-    return sent
+        pipe.eval(ADD, len(keys), *keys, *lives, *(part for item in taken.items() for part in item))
+    try:
+        yield
+    except BaseException:
+        with _sending:
+            _mark(taken, -1)
+        raise
 
 
-def forget(sent: Mapping[str, int]) -> None:
-    """Redis has these."""
-    for name, times in sent.items():
-        count(name, -times)
+def _mark(taken: Mapping[str, int], sign: int) -> None:
+    for name, times in taken.items():
+        _sent[name] = _sent.get(name, 0) + sign * times
 
 
 def totals() -> dict[str, dict[str, int]]:
@@ -75,12 +90,10 @@ def totals() -> dict[str, dict[str, int]]:
     """
     now = time.time()
     wanted = [(window.name, name) for window in WINDOWS for name in window.keys(now)]
-    with redis() as client, client.pipeline(transaction=False) as pipe:
-        sent = add_to(pipe)
+    with redis() as client, client.pipeline(transaction=False) as pipe, sending(pipe):
         for _, name in wanted:
             pipe.hgetall(name)
         answers = pipe.execute()[-len(wanted) :]
-    forget(sent)
     sums: dict[str, dict[str, int]] = {window.name: {} for window in WINDOWS}
     for (window_name, _), fields in zip(wanted, answers, strict=True):
         for name, times in fields.items():

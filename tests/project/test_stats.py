@@ -16,7 +16,8 @@ from iotflow.lib.redis import redis
 
 @pytest.fixture(autouse=True)
 def counted_from_zero(monkeypatch):
-    monkeypatch.setattr(counters, "_pending", {})
+    monkeypatch.setattr(counters, "_counted", {})
+    monkeypatch.setattr(counters, "_sent", {})
 
 
 def figures(staff):
