@@ -29,7 +29,10 @@ from iotflow.lib.timeparse import to_ms
 
 TAG_VERSION = re.compile(r'"(\d{1,10})(?:\.\d+)?"', re.ASCII)
 IF_MATCH = OpenApiParameter(
-    "If-Match", str, OpenApiParameter.HEADER, description='`"3"`: 409 unless it is at version 3.'
+    "If-Match",
+    {"type": "string", "pattern": r'^(\*|"\d{1,10}(\.\d+)?")$'},
+    OpenApiParameter.HEADER,
+    description='`"3"`, or an `ETag` of the owner\'s: 409 unless it is at version 3.',
 )
 IF_NONE_MATCH = OpenApiParameter(
     "If-None-Match", str, OpenApiParameter.HEADER, description="The `ETag` of an earlier answer."

@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+from django.conf import settings
 from django.http import Http404
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -11,10 +12,17 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from events import serializers, sinks
+from events.filters import ID_MAX
 from events.kinds import Kind, Severity
 from events.models import EventLog
 
-NUMBER = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
+NUMBER = {"type": "integer", "minimum": 1, "maximum": ID_MAX}
+LIMIT = {
+    "type": "integer",
+    "minimum": 1,
+    "maximum": settings.LIST_LIMIT_MAX,
+    "default": settings.LIST_LIMIT,
+}
 PARAMETERS = [
     OpenApiParameter("start_time", str, description="Included; default -24h."),
     OpenApiParameter("end_time", str, description="Included; default: no end."),
@@ -25,7 +33,7 @@ PARAMETERS = [
     OpenApiParameter("device_id", NUMBER),
     OpenApiParameter("user_id", NUMBER, description="Whose things it is about; for staff."),
     OpenApiParameter("request_id", OpenApiTypes.STR, description="`X-Request-ID` of an answer."),
-    OpenApiParameter("limit", int, description="1 to 1,000; default 100."),
+    OpenApiParameter("limit", LIMIT),
     OpenApiParameter("cursor", str, description="`next_cursor` of the page before."),
 ]
 
