@@ -17,7 +17,10 @@ class EventLogs(models.QuerySet[Any]):
         """Events of one time too have an order, which an index holds."""
         return self.order_by("-time", "-id")
 
+    def between(self, start: datetime, end: datetime) -> "EventLogs":
+        """From `start` to `end`, both included."""
+        return self.filter(time__gte=start, time__lte=end)
+
     def older_than(self, time: datetime, event_id: UUID) -> "EventLogs":
         """What comes after this event, newest first."""
-        here = Q(time=time, id__lt=event_id)
-        return self.filter(Q(time__lt=time) | here, time__lte=time)
+        return self.filter(Q(time__lt=time) | Q(time=time, id__lt=event_id))

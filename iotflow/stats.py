@@ -148,7 +148,7 @@ def _events() -> dict[str, int] | None:
         with sinks.guarded():
             return {
                 severity: EventLog.objects.filter(severity=severity, time__gte=since)
-                .newest_first()[:EVENTS_COUNTED]
+                .order_by()[:EVENTS_COUNTED]  # sorting them would take longer than counting
                 .count()
                 for severity in Severity.values
             }

@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from django.utils import timezone
@@ -10,6 +11,8 @@ from events import log, sinks
 from events.context import Origin
 from events.kinds import Kind, Severity
 from events.models import EventLog
+from events.serializers import slices
+from iotflow.lib.timeparse import EARLIEST, LATEST, now_ms
 
 
 def happened(
@@ -208,12 +211,25 @@ class TestWhose:
 
 
 class TestCost:
-    def test_two_queries_for_any_number_of_events(self, staff, django_assert_num_queries):
+    def test_it_does_not_grow_with_the_number_of_events(self, staff, django_assert_num_queries):
         for _ in range(9):
             happened()
-        # The token with its user; the events, by their index.
+        # The token with its user; the events of the last second, which fill the page.
         with django_assert_num_queries(1), django_assert_num_queries(1, using="events"):
+            assert len(ids(staff.api.get("/events", limit=5))) == 5
+        # The last second, the 8 before it, 64, 512, 4096, 32768, and what is left of a day.
+        with django_assert_num_queries(1), django_assert_num_queries(7, using="events"):
             assert len(ids(staff.api.get("/events"))) == 9
+
+    def test_slices_of_time_meet_without_gap_or_overlap(self):
+        now = now_ms()
+        day_ago = now - 86_400_000
+        for start, end in ((day_ago, LATEST), (EARLIEST, LATEST), (5, 5), (now + 9, LATEST)):
+            parts = list(slices(start, end))
+            assert len(parts) < 20
+            assert (parts[0][1], parts[-1][0]) == (end, start)
+            assert all(newer[0] - 1 == older[1] for newer, older in pairwise(parts))
+            assert all(low <= high for low, high in parts)
 
     @pytest.mark.parametrize(
         "fields",
@@ -223,9 +239,7 @@ class TestCost:
         for n in range(300):
             happened(ago=n, device_id=n % 9, user_id=n % 9)
         now = timezone.now()
-        events = EventLog.objects.filter(
-            time__gte=now - timedelta(hours=1), time__lte=now, **fields
-        )
+        events = EventLog.objects.filter(**fields).between(now - timedelta(hours=1), now)
         plan = events.newest_first().older_than(now, uuid.uuid4())[:10].explain()
         if settings.EVENTS_EMBEDDED:
             assert "USING INDEX event_by_" in plan or "USING COVERING INDEX" in plan
