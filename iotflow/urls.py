@@ -9,9 +9,11 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from iotflow import views
 
 api: list[URLPattern | URLResolver] = [
+    path("", include("events.urls")),
     path("", include("accounts.urls")),
     path("", include("devices.urls")),
     path("", include("telemetry.urls")),
+    path("admin/stats", views.StatsView.as_view()),
     path("admin/<path:path>", views.AdminOnlyView.as_view()),
     path("health", views.HealthView.as_view()),
     path("status", views.StatusView.as_view()),
