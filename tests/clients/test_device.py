@@ -52,7 +52,7 @@ def test_a_time_may_be_a_datetime_an_epoch_or_a_text(device, time):
 @pytest.mark.parametrize(
     ("data", "time"),
     [
-        ({"n": 1}, datetime(2026, 1, 31)),  # noqa: DTZ001  (the point: in which zone?)
+        ({"n": 1}, datetime(2026, 1, 31)),
         ({"n": 1}, "-10m"),  # another time at each try
         ({"n": 1}, "now"),
         ({"n": 1}, float("nan")),
@@ -128,8 +128,7 @@ def test_the_key_is_in_no_log_and_no_repr(grace, caplog, url):
         with pytest.raises(ValidationFailed) as refused:
             device.submit({"n": None})
         seen = repr(device) + repr(vars(device)) + repr(vars(device._connection)) + caplog.text
-        assert "submit" not in seen
-        assert "/telemetry" in seen
+        assert "httpcore" in seen, "nothing was logged"
         assert device.key not in seen + repr(refused.value) + str(refused.value)
 
 

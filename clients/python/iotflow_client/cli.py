@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from iotflow_client.buffered import BufferedDevice
+from iotflow_client.connection import Retry
 from iotflow_client.device import Device
 from iotflow_client.errors import IoTFlowError, TooManyRequests, Unavailable
 from iotflow_client.readings import StoredReading
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("Set IOTFLOW_KEY to the device's API key.", file=sys.stderr)  # noqa: T201
         return 2
     try:
-        with Device(options.url, key) as device:
+        with Device(options.url, key, retry=Retry(seconds=options.wait)) as device:
             options.run(device, options)
     except (IoTFlowError, ValueError) as error:
         print(error, file=sys.stderr)  # noqa: T201
@@ -48,6 +49,13 @@ def parser() -> argparse.ArgumentParser:
         "--url",
         default=os.environ.get("IOTFLOW_URL", URL),
         help="the server; else IOTFLOW_URL, else %(default)s",
+    )
+    found.add_argument(
+        "--wait",
+        type=float,
+        default=Retry().seconds,
+        metavar="SECONDS",
+        help="how long to go on trying; default %(default).0f",
     )
     commands = found.add_subparsers(required=True, metavar="COMMAND")
 

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -91,16 +91,13 @@ class Queue:
         ValueError or TypeError for what can never be sent, QueueFull where it was told to refuse,
         QueueError where the disk does not take it.
         """
+        self.extend([reading])
+
+    def extend(self, readings: Iterable[Reading]) -> None:
+        """Keep all of them, or none where it raises; one wait for the disk instead of many."""
         with self._transaction() as db:
-            _, _, last = _totals(db)
-            now = next_ms(last)
-            body = encode(reading, now)
-            if len(body) > BATCH_BYTES:
-                raise ValueError(f"A reading has at most {BATCH_BYTES} bytes as JSON.")
-            self._make_room(db, len(body))
-            db.execute("INSERT INTO waiting (body) VALUES (?)", (body,))
-            if reading.timestamp is None:
-                db.execute("UPDATE totals SET last = ?", (now,))
+            for reading in readings:
+                self._insert(db, reading)
 
     def __len__(self) -> int:
         """How many readings wait to be sent."""
@@ -118,14 +115,12 @@ class Queue:
         found: list[Waiting] = []
         size = 0
         with self._access() as db:
-            rows = db.execute(
-                "SELECT id, body FROM waiting ORDER BY id LIMIT ?", (BATCH_READINGS,)
-            ).fetchall()
-        for number, body in rows:
-            size += len(body) + 1
-            if found and size > BATCH_BYTES:
-                break
-            found.append(Waiting(number, body))
+            rows = db.execute("SELECT id, body FROM waiting ORDER BY id LIMIT ?", (BATCH_READINGS,))
+            for number, body in rows:
+                size += len(body) + 1
+                if found and size > BATCH_BYTES:
+                    break
+                found.append(Waiting(number, body))
         return found
 
     def settle(self, done: Sequence[int], refused: Sequence[tuple[Waiting, str]]) -> None:
@@ -197,6 +192,17 @@ class Queue:
                     db.execute(statement)
             elif version != VERSION:
                 raise QueueError(f"{self.path} was made by another version of this package.")
+
+    def _insert(self, db: sqlite3.Connection, reading: Reading) -> None:
+        _, _, last = _totals(db)
+        now = next_ms(last)
+        body = encode(reading, now)
+        if len(body) > BATCH_BYTES:
+            raise ValueError(f"A reading has at most {BATCH_BYTES} bytes as JSON.")
+        self._make_room(db, len(body))
+        db.execute("INSERT INTO waiting (body) VALUES (?)", (body,))
+        if reading.timestamp is None:
+            db.execute("UPDATE totals SET last = ?", (now,))
 
     def _make_room(self, db: sqlite3.Connection, size: int) -> None:
         while True:
