@@ -146,17 +146,23 @@ def test_a_batch_in_which_one_is_wrong_stores_the_others(device):
     assert [verdict.status for verdict in result.verdicts] == ["stored", "rejected", "stored"]
     [wrong] = result.rejected
     assert wrong.index == 1
-    assert wrong.reason
+    assert wrong.reason.startswith("data.n: ")
+    none_good = device.submit_batch([Reading({"n": None}), Reading({"ü": 1, "n": None})])
+    assert [verdict.status for verdict in none_good.verdicts] == ["rejected", "rejected"]
+    assert none_good.verdicts[1].reason.count(": ") == 2
     assert sorted(reading.measurements["n"] for reading in device.history()) == [1, 3]
 
 
 def test_the_configuration_is_fetched_once_and_known_to_be_unchanged(grace, device):
+    assert (device.config().version, device.config().settings) == (0, {})
     path = f"/devices/{device.id}/config"
     grace._connection.request("PUT", path, content=b'{"config": {"interval": 60}}')
     first, again = device.config(), device.config()
     assert (first.settings, first.is_new) == ({"interval": 60}, True)
     assert (again.version, again.settings, again.is_new) == (first.version, first.settings, False)
-    device.report_config(first.version)
+    device.report_config(first.version, "failed", "no such mode")
+    reported = grace._connection.get(path).body["reported"]
+    assert (reported["version"], reported["status"]) == (first.version, "failed")
     grace._connection.request("PUT", path, content=b'{"config": {"interval": 5}}')
     changed = device.config()
     assert (changed.settings, changed.is_new) == ({"interval": 5}, True)

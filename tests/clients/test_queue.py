@@ -323,6 +323,15 @@ def test_closing_does_not_wait_for_a_server_that_is_away(speak, path):
     assert len(Queue(path)) == 1
 
 
+def test_a_batch_without_a_good_reading_takes_one_call(alone, speak, path):
+    details = {f"readings.{index}.data.n": ["Wrong."] for index in range(3)}
+    alone.plan = [Reply(400, {"error": "validation_error", "message": "No.", "details": details})]
+    found = buffered(speak(alone.url), path, 3)
+    assert found.flush() == Flushed(0, 3)
+    assert len(alone.asked) == 1
+    assert {each.reason for each in found.queue.rejected()} == {"data.n: Wrong."}
+
+
 # --- Against a live server ----------------------------------------------------------------------
 def numbers(device: Device) -> list:
     return [reading.measurements["n"] for reading in device.history(LONG_AGO, order="asc")]

@@ -21,16 +21,15 @@ from iotflow_client.readings import (
     Submitted,
     Value,
     Verdict,
-    batch_body,
     batches,
     body,
     device_info,
     dumps,
     encode,
+    in_order,
     submitted,
-    verdicts,
 )
-from iotflow_client.telemetry import read_history, read_latest
+from iotflow_client.telemetry import read_history, read_latest, send_batch
 from iotflow_client.times import Time, clock, fixed, parse
 
 NOT_MODIFIED = 304
@@ -38,7 +37,10 @@ NOT_MODIFIED = 304
 
 @dataclass(frozen=True)
 class Config:
-    """What the owner wants the device to do, and whether that is new since the last call."""
+    """What the owner wants the device to do, and whether that is new since the last call.
+
+    Version 0 with no settings where the owner has said nothing yet.
+    """
 
     version: int
     settings: dict[str, Any]
@@ -116,17 +118,13 @@ class Device:
         When this raises, those of earlier calls are stored. Sending all again is safe where they
         have timestamps.
         """
-        found: list[Verdict] = []
-        for batch in batches([encode(reading) for reading in readings]):
-            for verdict in self.send(batch):
-                found.append(Verdict(len(found), verdict.status, verdict.reason))
-        return BatchResult(found)
+        calls = batches([encode(reading) for reading in readings])
+        return in_order(verdict for call in calls for verdict in self.send(call))
 
     def send(self, encoded: Sequence[bytes], *, once: bool = False) -> list[Verdict]:
         """One call with readings as `encode` makes them; a verdict for each. `once`: no retry."""
         retry = ONCE if once else None
-        answer = self._connection.post("/telemetry/batch", batch_body(encoded), retry=retry)
-        return verdicts(answer.body, len(encoded))
+        return send_batch(self._connection, "/telemetry/batch", encoded, retry)
 
     def heartbeat(self) -> datetime:
         """Say that the device is there; the server's time."""
@@ -169,11 +167,10 @@ class Device:
         self._etag = answer.headers.get("ETag", "")
         return self._config
 
-    def report_config(self, version: int, status: str = "applied") -> None:
-        """Tell the owner which version of the configuration runs."""
-        self._connection.post(
-            "/devices/config/reported", dumps({"version": version, "status": status})
-        )
+    def report_config(self, version: int, status: str = "applied", message: str = "") -> None:
+        """Tell the owner which version runs: `applied`, `pending` or `failed`, and why."""
+        report = {"version": version, "status": status, "message": message}
+        self._connection.post("/devices/config/reported", dumps(report))
 
     def close(self) -> None:
         self._connection.close()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar, Union
 
-from iotflow_client.errors import Unavailable
+from iotflow_client.errors import Unavailable, ValidationFailed
 from iotflow_client.times import Time, clock, fixed, parse, parse_optional
 
 # A measurement: a number, a boolean, a string, a JSON object or list.
@@ -20,6 +21,8 @@ BATCH_READINGS = 1000
 BATCH_BYTES = 900 * 1024
 ACKNOWLEDGED = frozenset({"stored", "duplicate"})
 STATUSES = ACKNOWLEDGED | {"rejected"}
+# A field of a batch that is at fault: `readings.3.data.temperature`.
+NAMED = re.compile(r"readings\.(\d{1,9})\.(.+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,12 @@ def batches(readings: Iterable[bytes]) -> Iterator[list[bytes]]:
         yield batch
 
 
+def in_order(verdicts: Iterable[Verdict]) -> BatchResult:
+    """The verdicts of several calls, counted on from call to call."""
+    counted = enumerate(verdicts)
+    return BatchResult([Verdict(index, each.status, each.reason) for index, each in counted])
+
+
 def verdicts(answer: Mapping[str, Any], count: int) -> list[Verdict]:
     """The answer to a batch of `count`, by index; Unavailable unless each reading has a verdict."""
     try:
@@ -153,6 +162,20 @@ def verdicts(answer: Mapping[str, Any], count: int) -> list[Verdict]:
     except (KeyError, TypeError, ValueError) as error:
         raise Unavailable("The answer to the batch cannot be read.") from error
     raise Unavailable("The answer to the batch does not name each reading once.")
+
+
+def all_refused(error: ValidationFailed, count: int) -> list[Verdict]:
+    """The verdicts in a 400, which is the answer where not one reading can be stored.
+
+    Raises the error again unless it names every reading: then it is about something else.
+    """
+    reasons: dict[int, list[str]] = {}
+    for field_, why in error.details.items():
+        if named := NAMED.fullmatch(field_):
+            reasons.setdefault(int(named[1]), []).append(f"{named[2]}: {' '.join(why)}")
+    if sorted(reasons) != list(range(count)):
+        raise error
+    return [Verdict(index, "rejected", " ".join(reasons[index])) for index in range(count)]
 
 
 def _verdict(row: Mapping[str, Any]) -> Verdict:

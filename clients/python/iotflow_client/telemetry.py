@@ -1,15 +1,36 @@
-"""Reading telemetry back: the same for a device and for a user."""
+"""Telemetry of many readings, sent and read back: the same for a device and for a user."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from iotflow_client.connection import Connection, understood
-from iotflow_client.readings import Latest, StoredReading, latest, stored_reading
+from iotflow_client.connection import Connection, Retry, understood
+from iotflow_client.errors import ValidationFailed
+from iotflow_client.readings import (
+    Latest,
+    StoredReading,
+    Verdict,
+    all_refused,
+    batch_body,
+    latest,
+    stored_reading,
+    verdicts,
+)
 from iotflow_client.times import Time, asked
 
 PAGE = 1000
+
+
+def send_batch(
+    connection: Connection, path: str, encoded: Sequence[bytes], retry: Retry | None = None
+) -> list[Verdict]:
+    """One call with readings as `encode` makes them; a verdict for each, in their order."""
+    try:
+        answer = connection.post(path, batch_body(encoded), retry=retry)
+    except ValidationFailed as error:
+        return all_refused(error, len(encoded))
+    return verdicts(answer.body, len(encoded))
 
 
 def read_latest(connection: Connection, device_id: int) -> Latest:

@@ -16,15 +16,13 @@ from iotflow_client.readings import (
     Latest,
     Reading,
     StoredReading,
-    Verdict,
-    batch_body,
     batches,
     device_info,
     dumps,
     encode,
-    verdicts,
+    in_order,
 )
-from iotflow_client.telemetry import read_history, read_latest
+from iotflow_client.telemetry import read_history, read_latest, send_batch
 from iotflow_client.times import Time
 
 PAGE = 1000
@@ -119,13 +117,12 @@ class User:
 
     def submit_bulk(self, readings: Iterable[tuple[int, Reading]]) -> BatchResult:
         """Send readings of many devices, each with its device's number; as Device.submit_batch."""
-        encoded = [encode(reading, device_id=device_id) for device_id, reading in readings]
-        found: list[Verdict] = []
-        for batch in batches(encoded):
-            answer = self._connection.post("/telemetry/bulk", batch_body(batch))
-            for verdict in verdicts(answer.body, len(batch)):
-                found.append(Verdict(len(found), verdict.status, verdict.reason))
-        return BatchResult(found)
+        calls = batches([encode(reading, device_id=device_id) for device_id, reading in readings])
+        return in_order(
+            verdict
+            for call in calls
+            for verdict in send_batch(self._connection, "/telemetry/bulk", call)
+        )
 
     def close(self) -> None:
         self._connection.close()
