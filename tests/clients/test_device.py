@@ -149,7 +149,8 @@ def test_a_batch_in_which_one_is_wrong_stores_the_others(device):
     assert wrong.reason.startswith("data.n: ")
     none_good = device.submit_batch([Reading({"n": None}), Reading({"ü": 1, "n": None})])
     assert [verdict.status for verdict in none_good.verdicts] == ["rejected", "rejected"]
-    assert none_good.verdicts[1].reason.count(": ") == 2
+    assert "data.ü: " in none_good.verdicts[1].reason
+    assert "data.n: " in none_good.verdicts[1].reason
     assert sorted(reading.measurements["n"] for reading in device.history()) == [1, 3]
 
 

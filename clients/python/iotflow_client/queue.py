@@ -15,7 +15,7 @@ from pathlib import Path
 
 from iotflow_client.errors import QueueError, QueueFull
 from iotflow_client.readings import BATCH_BYTES, BATCH_READINGS, Reading, encode
-from iotflow_client.times import EPOCH, MILLISECOND, next_ms
+from iotflow_client.times import EPOCH, MILLISECOND, Tick, following
 
 VERSION = 1
 BUSY_SECONDS = 20.0
@@ -28,8 +28,8 @@ SCHEMA = (
     """CREATE TABLE rejected (id INTEGER PRIMARY KEY, body BLOB NOT NULL, reason TEXT NOT NULL,
         time INTEGER NOT NULL)""",
     """CREATE TABLE totals (readings INTEGER NOT NULL, bytes INTEGER NOT NULL,
-        dropped INTEGER NOT NULL, last INTEGER NOT NULL)""",
-    "INSERT INTO totals VALUES (0, 0, 0, 0)",
+        dropped INTEGER NOT NULL, given INTEGER NOT NULL, seen INTEGER NOT NULL)""",
+    "INSERT INTO totals VALUES (0, 0, 0, 0, 0)",
     """CREATE TRIGGER arrived AFTER INSERT ON waiting BEGIN
         UPDATE totals SET readings = readings + 1, bytes = bytes + length(new.body); END""",
     """CREATE TRIGGER gone AFTER DELETE ON waiting BEGIN
@@ -194,19 +194,18 @@ class Queue:
                 raise QueueError(f"{self.path} was made by another version of this package.")
 
     def _insert(self, db: sqlite3.Connection, reading: Reading) -> None:
-        _, _, last = _totals(db)
-        now = next_ms(last)
-        body = encode(reading, now)
+        tick = following(Tick(*db.execute("SELECT given, seen FROM totals").fetchone()))
+        body = encode(reading, tick.given)
         if len(body) > BATCH_BYTES:
             raise ValueError(f"A reading has at most {BATCH_BYTES} bytes as JSON.")
         self._make_room(db, len(body))
         db.execute("INSERT INTO waiting (body) VALUES (?)", (body,))
         if reading.timestamp is None:
-            db.execute("UPDATE totals SET last = ?", (now,))
+            db.execute("UPDATE totals SET given = ?, seen = ?", tick)
 
     def _make_room(self, db: sqlite3.Connection, size: int) -> None:
         while True:
-            readings, bytes_, _ = _totals(db)
+            readings, bytes_ = _totals(db)
             if readings < self._max_readings and bytes_ + size <= self._max_bytes:
                 return
             if self._refuses:
@@ -252,7 +251,7 @@ def _take(lock: sqlite3.Connection, path: Path) -> None:
         raise QueueError(f"{path}: another process is sending from it.") from error
 
 
-def _totals(db: sqlite3.Connection) -> tuple[int, int, int]:
-    """Readings, bytes, the last time given."""
-    row = db.execute("SELECT readings, bytes, last FROM totals").fetchone()
-    return int(row[0]), int(row[1]), int(row[2])
+def _totals(db: sqlite3.Connection) -> tuple[int, int]:
+    """How many readings wait, and their bytes."""
+    readings, bytes_ = db.execute("SELECT readings, bytes FROM totals").fetchone()
+    return int(readings), int(bytes_)

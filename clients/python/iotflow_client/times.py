@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from datetime import datetime, timedelta, timezone
-from typing import Union
+from typing import NamedTuple, Union
 
 # An aware datetime, an epoch in seconds or milliseconds, or ISO 8601.
 Time = Union[datetime, int, float, str]
@@ -19,10 +19,18 @@ RELATIVE = re.compile(r"\s*(now|-\d+[smhdw])\s*")
 SET_BACK_MS = 1000
 
 
-def next_ms(last: int) -> int:
-    """Now in ms, but later than `last`: two readings at one time would be one reading."""
+class Tick(NamedTuple):
+    """A time that was given, and what the clock said then: it may be behind after a burst."""
+
+    given: int
+    seen: int
+
+
+def following(tick: Tick) -> Tick:
+    """Now in ms, later than what was given: two readings at one time would be one reading."""
     now = time.time_ns() // 1_000_000
-    return last + 1 if now <= last < now + SET_BACK_MS else now
+    is_set_back = now < tick.seen - SET_BACK_MS
+    return Tick(now if is_set_back else max(now, tick.given + 1), now)
 
 
 class Clock:
@@ -30,12 +38,12 @@ class Clock:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._last = 0
+        self._tick = Tick(0, 0)
 
     def now(self) -> int:
         with self._lock:
-            self._last = next_ms(self._last)
-            return self._last
+            self._tick = following(self._tick)
+            return self._tick.given
 
 
 clock = Clock()
