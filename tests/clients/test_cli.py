@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from iotflow_client import Reading
 
 from iotflow.lib.child import free_port
 
@@ -68,6 +69,18 @@ def test_what_is_wrong_is_told_in_a_line(run):
     assert run("latest", key="")[0] == 2
     assert run("submit", "temperature")[0] == 2
     assert run()[0] == 2
+
+
+def test_a_reader_that_has_enough_is_no_error(device, environment):
+    device.submit_batch([Reading({"text": "x" * 1000}) for _ in range(200)])
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {sys.executable} -m iotflow_client history | head -1"],
+        env={**environment, "IOTFLOW_KEY": device.key, "IOTFLOW_URL": device.url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "timestamp,text\n", "")
 
 
 def test_the_key_is_no_argument(run):

@@ -121,6 +121,12 @@ def test_a_key_with_a_line_end_is_the_key_and_nonsense_is_told_without_showing_i
     assert "geheim" not in str(refused.value)
 
 
+@pytest.mark.parametrize("url", ["", "iot.example.com", "http://", "ftp://a", "http://u:p@a", "::"])
+def test_an_address_that_is_none_is_refused_at_once(url):
+    with pytest.raises(ValueError, match="ddress"):
+        Device(url, "k" * 40)
+
+
 def test_the_key_is_in_no_log_and_no_repr(grace, caplog, url):
     caplog.set_level(logging.DEBUG)
     with grace.register_device("secretive") as device:

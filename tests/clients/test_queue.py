@@ -243,6 +243,11 @@ def test_refused_readings_are_bounded_and_can_be_discarded(alone, speak, path, m
     found = buffered(speak(alone.url), path, 5)
     assert found.flush() == Flushed(0, 5)
     assert [each.reading.data["n"] for each in found.queue.rejected()] == [2, 3, 4]
+    monkeypatch.setattr(queue, "REJECTED_BYTES", 60)  # one reading here has about 40
+    found.queue.retry_rejected()
+    alone.plan = [judged(["rejected"] * 3)]
+    found.flush()
+    assert [each.reading.data["n"] for each in found.queue.rejected()] == [4]
     found.queue.discard_rejected()
     assert found.queue.rejected() == []
 

@@ -139,8 +139,8 @@ class BufferedDevice:
             if not verdict.is_acknowledged
         ]
         self.queue.settle(stored, refused)
-        for _, reason in refused:
-            logger.warning("a reading was refused and set aside: %s", reason)
+        if refused:
+            logger.warning("%s readings refused and set aside: %s, …", len(refused), refused[0][1])
         return Flushed(len(stored), len(refused))
 
     def _run(self) -> None:

@@ -29,13 +29,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     key = os.environ.get("IOTFLOW_KEY", "")
     if not key.strip():
-        print("Set IOTFLOW_KEY to the device's API key.", file=sys.stderr)  # noqa: T201
+        print("Set IOTFLOW_KEY to the device's API key.", file=sys.stderr)
         return 2
     try:
         with Device(options.url, key, retry=Retry(seconds=options.wait)) as device:
             options.run(device, options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads this, `head` say, has enough; the exit must not flush again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (IoTFlowError, ValueError) as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        print(error, file=sys.stderr)
         return 1
     return 0
 
@@ -93,7 +96,7 @@ def submit(device: Device, options: argparse.Namespace) -> None:
     try:
         sent = buffered.flush()
     except (Unavailable, TooManyRequests) as error:  # it is kept, which is what was asked for
-        print(error, file=sys.stderr)  # noqa: T201
+        print(error, file=sys.stderr)
         say({"waiting": len(buffered)})
     else:
         say({"sent": sent.sent, "rejected": sent.rejected, "waiting": len(buffered)})
@@ -147,4 +150,4 @@ def cell(value: Any) -> str:
 
 
 def say(answer: dict[str, Any]) -> None:
-    print(json.dumps(answer, ensure_ascii=False))  # noqa: T201
+    print(json.dumps(answer, ensure_ascii=False))

@@ -81,9 +81,7 @@ class Connection:
         retry: Retry | None = None,
         http: httpx.Client | None = None,
     ) -> None:
-        self.url = url.rstrip("/")
-        if not self.url.startswith(("http://", "https://")):
-            raise ValueError("The address begins with http:// or https://.")
+        self.url = _checked(url)
         self.secret = secret
         self._timeout = timeout
         self.retry = retry or Retry()
@@ -126,17 +124,17 @@ class Connection:
         return self._repeat(request, safe, retry or self.retry)
 
     def _repeat(self, request: httpx.Request, safe: bool, retry: Retry) -> Answer:
-        began = time.monotonic()
-        for tried in range(retry.tries):
+        began, tried = time.monotonic(), 0
+        while True:
             try:
                 return self._once(request, safe, retry.seconds - (time.monotonic() - began))
             except _Again as again:
                 wait = (again.retry_after or 0) + retry.backoff(tried)
                 left = retry.seconds - (time.monotonic() - began) - wait
-                if tried + 1 >= retry.tries or left <= 0:
+                tried += 1
+                if tried >= retry.tries or left <= 0:
                     raise again.error from again.__cause__
                 time.sleep(wait)
-        raise ValueError("Retry.tries must be at least 1.")
 
     def _once(self, request: httpx.Request, safe: bool, left: float) -> Answer:
         """One try. _Again where another may follow."""
@@ -175,6 +173,16 @@ def understood(read: Callable[[dict[str, Any]], T], answer: Answer) -> T:
         return read(answer.body)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Unavailable("The answer is not one of IoTFlow's.") from error
+
+
+def _checked(url: str) -> str:
+    try:
+        parts = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"Not an address: {error}") from error
+    if parts.scheme not in ("http", "https") or not parts.host or parts.query or parts.userinfo:
+        raise ValueError("An address is http:// or https://, a host, and at most port and path.")
+    return str(parts).rstrip("/")
 
 
 def _content_type(content: bytes | None) -> dict[str, str]:

@@ -20,7 +20,7 @@ from iotflow_client.times import EPOCH, MILLISECOND, Tick, following
 VERSION = 1
 BUSY_SECONDS = 20.0
 DROP_OLDEST, REFUSE = "drop-oldest", "refuse"
-REJECTED_MAX = 1000
+REJECTED_MAX, REJECTED_BYTES = 1000, 4 * 1024 * 1024
 
 # `totals` has one row, kept by triggers: counting a long queue at every add would be slow.
 SCHEMA = (
@@ -36,6 +36,15 @@ SCHEMA = (
         UPDATE totals SET readings = readings - 1, bytes = bytes - length(old.body); END""",
     f"PRAGMA user_version = {VERSION}",
 )
+# All but the newest, so many and of so many bytes.
+FORGET_REJECTED = """
+DELETE FROM rejected WHERE id NOT IN (
+    SELECT id FROM (
+        SELECT id, row_number() OVER newest AS place, sum(length(body)) OVER newest AS bytes
+        FROM rejected WINDOW newest AS (ORDER BY id DESC)
+    ) WHERE place <= ? AND bytes <= ?
+)
+"""
 
 
 @dataclass(frozen=True)
@@ -133,13 +142,11 @@ class Queue:
                 "INSERT INTO rejected (body, reason, time) VALUES (?, ?, ?)",
                 [(waiting.body, reason, now) for waiting, reason in refused],
             )
-            db.execute(
-                "DELETE FROM rejected WHERE id <= (SELECT max(id) FROM rejected) - ?",
-                (REJECTED_MAX,),
-            )
+            if refused:
+                db.execute(FORGET_REJECTED, (REJECTED_MAX, REJECTED_BYTES))
 
     def rejected(self) -> list[Rejected]:
-        """The readings that the server refused, oldest first; the last 1,000 are kept."""
+        """The readings that the server refused, oldest first: the last 1,000, and 4 MiB."""
         with self._access() as db:
             rows = db.execute("SELECT * FROM rejected ORDER BY id").fetchall()
         return [
@@ -165,9 +172,7 @@ class Queue:
         long. A second SQLite file is the lock, for want of one that works on every system.
         """
         with self._sending:
-            lock = sqlite3.connect(
-                f"{self.path}-sending", timeout=BUSY_SECONDS, isolation_level=None
-            )
+            lock = _open(Path(f"{self.path}-sending"))
             try:
                 _take(lock, self.path)
                 yield
