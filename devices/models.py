@@ -37,6 +37,7 @@ class Device(models.Model):
     updated_at = models.DateTimeField(auto_now=True)
     # Deleting a range of telemetry moves the latest values to a new epoch (telemetry.stores).
     latest_epoch = models.PositiveIntegerField(default=0, editable=False)
+    epochs_given = models.PositiveIntegerField(default=0, editable=False)
     # The last time the server gave a reading, in ms, while Redis was away (telemetry.clock).
     last_given_ms = models.BigIntegerField(default=0, editable=False)
 

@@ -35,12 +35,13 @@ class Presence:
 
 
 def add_touches(pipe: Any, records: Collection[DeviceRecord], now_ms: int) -> None:
-    """Add to a pipeline: these devices were heard of at `now_ms`, with these keys."""
+    """Add to a pipeline: these devices were heard of at `now_ms`, with their keys, if any."""
     for device_id in {record.id for record in records}:
         pipe.set(_status_key(device_id), "online", ex=settings.ONLINE_SECONDS)
         pipe.set(_last_seen_key(device_id), now_ms, ex=DAY)
     pipe.zadd(_online_key(), {str(record.id): now_ms for record in records}, gt=True)
-    pipe.zadd(_used_key(), {str(record.key_id): now_ms for record in records}, gt=True)
+    if used := {str(record.key_id): now_ms for record in records if record.key_id}:
+        pipe.zadd(_used_key(), used, gt=True)
 
 
 def touch(records: Collection[DeviceRecord]) -> None:

@@ -33,3 +33,4 @@ class Kind(models.TextChoices):
     GROUP_DEVICE_REMOVED = "group.device_removed"
     TELEMETRY_SUBMITTED = "telemetry.submitted"
     TELEMETRY_IMPORTED = "telemetry.imported"
+    TELEMETRY_DELETED = "telemetry.deleted"

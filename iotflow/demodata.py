@@ -27,7 +27,7 @@ from devices.services import (
     rotate_key,
 )
 from iotflow.lib.privatefile import read_private, write_private
-from telemetry.stores import telemetry_store
+from telemetry.latest import latest
 
 ACTOR = "system"
 ADMIN, USER = "admin", "demo"
@@ -172,7 +172,7 @@ def groups(owner: User) -> None:
 
 
 def _has_data(device: Device) -> bool:
-    return bool(telemetry_store().latest(device.pk, device.latest_epoch))
+    return bool(latest(device.pk, device.latest_epoch))
 
 
 def _is_valid(device: Device, key: str) -> bool:
