@@ -72,6 +72,7 @@ class Queue:
     Threads and processes may share the file, on a local disk; after a fork open it anew. Beyond
     `max_readings` or `max_bytes` (of JSON; the file takes up to about twice that) a queue drops
     its oldest readings, counted in `dropped`, or with `when_full="refuse"` raises QueueFull.
+    Beside the file are `-wal` and `-shm`, which belong to it, and `-sending`, a lock.
     """
 
     def __init__(
