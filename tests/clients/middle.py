@@ -81,7 +81,9 @@ class Middle:
             timeout=30,
             trust_env=False,
         )
-        return Reply(answer.status_code, answer.content, {"Content-Type": "application/json"})
+        told = ("content-type", "retry-after", "etag")
+        headers = {name: value for name, value in answer.headers.items() if name in told}
+        return Reply(answer.status_code, answer.content, headers)
 
 
 def taken(asked: Asked) -> Reply:
