@@ -29,6 +29,7 @@ from accounts.serializers import (
     UserSerializer,
 )
 from accounts.services import change_user, delete_user, register_user, set_active
+from accounts.throttles import Registrations
 from iotflow.lib.pagination import PAGE, paginate
 from iotflow.lib.timeparse import format_datetime
 
@@ -38,6 +39,7 @@ SEARCH = OpenApiParameter("search", str, description="Part of username or e-mail
 class RegisterView(APIView):
     authentication_classes = []
     permission_classes = []
+    throttle_classes = [Registrations]
 
     @extend_schema(request=RegisterSerializer, responses={201: UserAnswer})
     def post(self, request: Request) -> Response:

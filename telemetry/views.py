@@ -18,6 +18,7 @@ from devices.views import UserView, current_device, current_user
 from iotflow.lib.errors import StoreAway
 from telemetry import selectors, serializers, services
 from telemetry.stores import Refused, telemetry_store
+from telemetry.throttles import OneReading
 
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 TIME_PARAMETERS = [
@@ -31,6 +32,7 @@ TIME_PARAMETERS = [
 class SubmitView(APIView):
     authentication_classes = [ApiKeyAuthentication]
     permission_classes = [IsWritingDevice]
+    throttle_classes = [OneReading]
 
     @extend_schema(
         request=serializers.SubmitBody,
@@ -149,6 +151,7 @@ class FeedView(UserView):
 class StoreStatusView(APIView):
     authentication_classes = []
     permission_classes = []
+    throttle_classes = []
 
     @extend_schema(responses=serializers.StoreStatus)
     def get(self, request: Request) -> Response:
