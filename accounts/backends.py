@@ -6,8 +6,7 @@ from django.contrib.auth.backends import ModelBackend
 from django.http import HttpRequest
 
 from accounts.models import User
-from accounts.throttles import begin_login
-from iotflow.lib.ratelimit import give_back
+from accounts.throttles import begin_login, end_login
 
 
 class UsernameOrEmail(ModelBackend):
@@ -26,12 +25,17 @@ class UsernameOrEmail(ModelBackend):
         if not username or password is None:
             return None
         user = User.objects.by_login(username)
-        attempt = begin_login(request, username, user) if request is not None else None
+        if request is None:
+            return user if self._is_right(user, password) else None
+        attempt, right = begin_login(request, username, user), False
+        try:
+            right = self._is_right(user, password)
+        finally:
+            end_login(attempt, succeeded=right)
+        return user if right else None
+
+    def _is_right(self, user: User | None, password: str) -> bool:
         if user is None:
             User().set_password(password)
-            return None
-        if not (user.check_password(password) and self.user_can_authenticate(user)):
-            return None
-        if attempt is not None:
-            give_back(attempt)
-        return user
+            return False
+        return user.check_password(password) and self.user_can_authenticate(user)

@@ -1,6 +1,8 @@
 """How often one may register, and fail to log in by any door."""
 
 import hashlib
+import time
+from dataclasses import replace
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -10,10 +12,13 @@ from accounts.models import User
 from events import log
 from events.kinds import Kind, Severity
 from iotflow.lib.errors import TooManyRequests
-from iotflow.lib.ratelimit import Charge, State, Verdict, take
+from iotflow.lib.ratelimit import Charge, State, Verdict, give_back, take
 from iotflow.lib.throttles import Throttle, anonymous_charge, counted_address, refusal_text
 
-FAILED = "failed log-ins"
+FAILED, UNDER_WAY = "failed log-ins", "log-ins under way"
+UNDER_WAY_SECONDS = 30  # forgotten then, should the process die in one
+UNDER_WAY_MAX = 10**6
+PATIENCE_SECONDS = 0.5
 
 
 class Registrations(Throttle):
@@ -26,24 +31,34 @@ class Registrations(Throttle):
 
 
 def begin_login(request: HttpRequest, login: str, user: User | None) -> Verdict:
-    """Charge a failed log-in, before the password is looked at; give it back upon success.
+    """Charge a failed log-in before the password is looked at; `end_login` gives it back.
 
     So no number of attempts at once gets past the limit. A user is counted as one, by whichever
     name; what names nobody is counted by its text. Raises TooManyRequests.
     """
     address = counted_address(request)
-    verdict = take(
-        [
-            Charge(
-                FAILED, f"{_account(login, user)}:{address}", settings.RATE_LOGIN_FAILED_ACCOUNT
-            ),
-            Charge(FAILED, address, settings.RATE_LOGIN_FAILED_ADDRESS),
-        ]
-    )
-    if verdict.refusal is not None:
-        _record(verdict.refusal, f"{_account(login, user)}:{address}", user)
-        raise TooManyRequests(refusal_text(verdict.refusal), verdict.refusal.wait)
+    account = f"{_account(login, user)}:{address}"
+    charges = [
+        Charge(FAILED, account, settings.RATE_LOGIN_FAILED_ACCOUNT),
+        Charge(FAILED, address, settings.RATE_LOGIN_FAILED_ADDRESS),
+        Charge(UNDER_WAY, account, f"{UNDER_WAY_MAX}/{UNDER_WAY_SECONDS}s"),
+    ]
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (refusal := (verdict := take(charges)).refusal) is not None:
+        # The account's attempts under way may yet succeed, and then they do not count.
+        is_settled = verdict.states[-1].remaining == UNDER_WAY_MAX
+        if is_settled:
+            _record(refusal, account, user)
+        if is_settled or time.monotonic() > deadline:
+            wait = refusal.wait if is_settled else 1.0
+            raise TooManyRequests(refusal_text(replace(refusal, wait=wait)), wait)
+        time.sleep(PATIENCE_SECONDS / 10)
     return verdict
+
+
+def end_login(attempt: Verdict, *, succeeded: bool) -> None:
+    """A success does not count as failed; nothing is under way any more."""
+    give_back(attempt, UNDER_WAY, *([FAILED] if succeeded else []))
 
 
 def _account(login: str, user: User | None) -> str:

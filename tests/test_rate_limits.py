@@ -1,11 +1,15 @@
 """How often clients may ask, as they see it: 429, Retry-After, and what is left."""
 
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 from django.test import Client
 
+from accounts.models import User
 from devices.services import set_status
 from events.models import EventLog
 from iotflow.lib.errors import TooManyRequests
@@ -233,6 +237,19 @@ def login(name: str = "alice", password: str = "wrong", address: str = "") -> An
     return Api().post("/auth/login", {"username": name, "password": password}, **headers)
 
 
+def in_thread(work: Callable[[], Answer]) -> Answer:
+    try:
+        return work()
+    finally:
+        connections.close_all()
+
+
+def at_once(count: int, work: Callable[[], Answer]) -> list[int]:
+    """The statuses of so many answers, asked for by sixteen threads."""
+    with ThreadPoolExecutor(16) as threads:
+        return [answer.status for answer in threads.map(lambda _: in_thread(work), range(count))]
+
+
 class TestLogIns:
     @pytest.fixture(autouse=True)
     def limits(self, settings, alice):
@@ -280,25 +297,27 @@ class TestLogIns:
         assert [login().status for _ in range(2)] == [401, 429]
 
     def test_at_once_no_more_than_the_limit_reach_a_password(self, monkeypatch):
-        from concurrent.futures import ThreadPoolExecutor
-
-        from django.db import connections
-
-        from accounts.models import User
-
         looked_at = []
         monkeypatch.setattr(User, "check_password", lambda *_: bool(looked_at.append(1)))
-
-        def attempt(_: int) -> int:
-            try:
-                return login().status
-            finally:
-                connections.close_all()
-
-        with ThreadPoolExecutor(16) as threads:
-            statuses = list(threads.map(attempt, range(50)))
+        statuses = at_once(50, login)
         assert len(looked_at) == 3
         assert sorted(statuses) == [401] * 3 + [429] * 47
+
+    def test_at_once_those_that_are_right_do_not_count_either(self):
+        assert at_once(30, lambda: login(password=PASSWORD)) == [200] * 30
+        assert [login().status for _ in range(4)] == [401] * 3 + [429]
+
+    def test_while_others_may_yet_succeed_one_comes_back_soon(self, monkeypatch):
+        monkeypatch.setattr(User, "check_password", lambda *_: bool(time.sleep(1.5)))
+        with ThreadPoolExecutor(3) as threads:
+            under_way = [threads.submit(in_thread, login) for _ in range(3)]
+            time.sleep(0.4)
+            answer = login(password=PASSWORD)
+            assert answer.status == 429
+            assert answer.headers["Retry-After"] == "1"
+            assert [attempt.result().status for attempt in under_way] == [401] * 3
+        assert not EventLog.objects.filter(kind="user.login_throttled").exists()
+        assert int(login().headers["Retry-After"]) > 800
 
     def test_the_admin_sites_form_is_the_same_door(self, staff):
         form = {"username": "staff", "password": "wrong"}

@@ -154,14 +154,15 @@ def take(charges: Iterable[Charge]) -> Verdict:
     return Verdict(states, taken, in_redis)
 
 
-def give_back(verdict: Verdict) -> None:
-    """Undo a charge that is not to count. What Redis misses of it counts until it is forgotten."""
+def give_back(verdict: Verdict, *whats: str) -> None:
+    """Undo its charges of these things. What Redis misses of it counts until it is forgotten."""
+    taken = [(demand, start) for demand, start in verdict.taken if demand.what in whats]
     if not verdict.in_redis:
-        memory.give_back(verdict.taken)
+        memory.give_back(taken)
         return
     try:
         with redis() as client, client.pipeline(transaction=False) as pipe:
-            for demand, start in verdict.taken:
+            for demand, start in taken:
                 pipe.hincrby(demand.key, start, -demand.cost)
                 pipe.pexpire(demand.key, demand.window)
             pipe.execute()

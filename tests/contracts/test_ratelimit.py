@@ -78,7 +78,9 @@ def test_a_charge_is_given_back(settings, client):
     assert first.refusal is None
     assert first.in_redis
     assert ratelimit.take([charge]).refusal is not None
-    ratelimit.give_back(first)
+    ratelimit.give_back(first, "other things")
+    assert ratelimit.take([charge]).refusal is not None
+    ratelimit.give_back(first, "things")
     assert ratelimit.take([charge]).refusal is None
     assert ratelimit.take([charge]).refusal is not None
     assert 0 < client.ttl(first.taken[0][0].key) <= 60
