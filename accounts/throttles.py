@@ -11,9 +11,8 @@ from rest_framework.request import Request
 from accounts.models import User
 from events import log
 from events.kinds import Kind, Severity
-from iotflow.lib.errors import TooManyRequests
 from iotflow.lib.ratelimit import Charge, State, Verdict, give_back, take
-from iotflow.lib.throttles import Throttle, anonymous_charge, counted_address, refusal_text
+from iotflow.lib.throttles import Throttle, anonymous_charge, counted_address, refused
 
 FAILED, UNDER_WAY = "failed log-ins", "log-ins under way"
 UNDER_WAY_SECONDS = 30  # forgotten then, should the process die in one
@@ -48,10 +47,10 @@ def begin_login(request: HttpRequest, login: str, user: User | None) -> Verdict:
         # The account's attempts under way may yet succeed, and then they do not count.
         is_settled = verdict.states[-1].remaining == UNDER_WAY_MAX
         if is_settled:
-            _record(refusal, account, user)
+            _record(refusal, user)
         if is_settled or time.monotonic() > deadline:
             wait = refusal.wait if is_settled else 1.0
-            raise TooManyRequests(refusal_text(replace(refusal, wait=wait)), wait)
+            raise refused(replace(refusal, wait=wait), verdict.states[:-1])
         time.sleep(PATIENCE_SECONDS / 10)
     return verdict
 
@@ -68,9 +67,10 @@ def _account(login: str, user: User | None) -> str:
     return f"login:{hashlib.sha256(login.lower().encode('utf-8', 'replace')).hexdigest()[:32]}"
 
 
-def _record(refusal: State, who: str, user: User | None) -> None:
-    """The event of it, once in a window."""
-    if take([Charge("throttled log-in events", who, f"1/{refusal.limit.seconds}s")]).refusal:
+def _record(refusal: State, user: User | None) -> None:
+    """The event of it: one in a window for whom the limit refuses, an account or an address."""
+    once = f"1/{refusal.limit.seconds}s"
+    if take([Charge("events of refused log-ins", refusal.who, once)]).refusal:
         return
     log.record(
         Kind.USER_LOGIN_THROTTLED,

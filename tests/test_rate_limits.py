@@ -263,6 +263,9 @@ class TestLogIns:
         assert refused.json["error"] == "too_many_requests"
         assert "At most 3 failed log-ins" in refused.json["message"]
         assert 800 < int(refused.headers["Retry-After"]) <= 900
+        assert refused.headers["RateLimit-Limit"] == "3"
+        assert refused.headers["RateLimit-Remaining"] == "0"
+        assert refused.headers["RateLimit-Policy"] == "3;w=900, 60;w=60"
 
     def test_it_is_one_account_by_whichever_name(self):
         for name in ("alice", "ALICE", "alice@example.org"):
@@ -344,6 +347,12 @@ class TestLogIns:
             (alice.user.pk, {"login": "alice"})
         ]
         assert EventLog.objects.filter(kind="user.login_failed").count() == 3
+
+    def test_it_is_one_event_for_an_address_that_tries_many_accounts(self, settings):
+        settings.RATE_LOGIN_FAILED_ADDRESS = "3/min"
+        for n in range(8):
+            login(f"user{n}")
+        assert EventLog.objects.filter(kind="user.login_throttled").count() == 1
 
     def test_what_was_typed_for_nobody_is_not_kept(self):
         from iotflow.lib.ratelimit import memory

@@ -36,14 +36,15 @@ class Conflict(exceptions.APIException):
 
 
 class TooManyRequests(exceptions.APIException):
-    """A limit is used up; there is room again in `wait` seconds."""
+    """A limit is used up; there is room again in `wait` seconds, and `headers` tell of it."""
 
     status_code = status.HTTP_429_TOO_MANY_REQUESTS
     default_code = "too_many_requests"
 
-    def __init__(self, message: str, wait: float) -> None:
+    def __init__(self, message: str, wait: float, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.wait = max(1, ceil(wait))
+        self.headers = headers or {}
 
 
 CODES = {

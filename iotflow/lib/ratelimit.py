@@ -94,6 +94,7 @@ class State:
 
     limit: Limit
     what: str
+    who: str
     cost: int
     remaining: int
     wait: float  # until the charge fits; 0 where it did
@@ -107,6 +108,7 @@ class Demand(NamedTuple):
     limit: Limit
     what: str
     cost: int
+    who: str = ""
 
     @property
     def window(self) -> int:
@@ -177,6 +179,7 @@ def _demands(charges: Iterable[Charge]) -> list[Demand]:
             limit,
             charge.what,
             charge.cost,
+            charge.who,
         )
         for charge in charges
         for limit in limits(charge.limits)
@@ -187,6 +190,7 @@ def _state(demand: Demand, outcome: Outcome) -> State:
     return State(
         limit=demand.limit,
         what=demand.what,
+        who=demand.who,
         cost=demand.cost,
         remaining=max(0, demand.limit.amount - outcome.used),
         wait=outcome.wait / 1000,

@@ -41,11 +41,16 @@ class Throttle(BaseThrottle):
 def spend(charges: Iterable[Charge], view: Any = None) -> None:
     """Charge all of them, or none and raise TooManyRequests; the view's answer tells the rest."""
     verdict = take(charges)
+    if verdict.refusal is not None:
+        raise refused(verdict.refusal, verdict.states)
     if view is not None and verdict.states:
         view.limit_states = (*getattr(view, "limit_states", ()), *verdict.states)
         view.headers.update(rate_headers(view.limit_states))
-    if verdict.refusal is not None:
-        raise TooManyRequests(refusal_text(verdict.refusal), verdict.refusal.wait)
+
+
+def refused(refusal: State, states: Sequence[State]) -> TooManyRequests:
+    """The 429 for a limit that refuses, among those that were asked."""
+    return TooManyRequests(refusal_text(refusal), refusal.wait, rate_headers(states))
 
 
 def refusal_text(state: State) -> str:
@@ -87,6 +92,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
             view.check_throttles(context["request"])
         except TooManyRequests as refusal:
             error = refusal
+    if isinstance(error, TooManyRequests):
+        view.headers.update(error.headers)
     return errors.exception_handler(error, context)
 
 
