@@ -19,7 +19,7 @@ class Messages(Throttle):
         user = request.user
         if not isinstance(user, DevicePrincipal):
             return [request_charge(request)]
-        return [Charge("messages", user.pk, settings.RATE_DEVICE_MESSAGES)]
+        return [Charge("messages", user.pk, settings.RATE_DEVICE_MESSAGES, smooth=True)]
 
 
 class OneReading(Messages):

@@ -5,6 +5,10 @@ however much it lets through. A twentieth is forgotten as a whole, when its begi
 the window. So whoever keeps to a limit is never refused, and nobody gets more than the limit
 within nineteen twentieths of its window.
 
+A flood against that would get its limit in bursts, at the beginning of each window. So what
+matters to others is `smooth` instead: the amount may come at once, and is refilled evenly over
+the window (a token bucket). Its one number is the time at which it is full again.
+
 Embedded, and while Redis is away, each process counts for itself. The rules are written twice, in
 Lua and in Python, and one set of tests holds both.
 """
@@ -14,6 +18,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, NamedTuple
 
 from iotflow.lib.errors import StoreAway
@@ -23,17 +28,26 @@ from iotflow.lib.redis import key, redis, shared
 PARTS = 20
 WINDOWS_MAX = 50_000
 SWEEP_MS = 60_000
+UNUSED: tuple[float, dict[int, int]] = (0, {})
 
-# For each key: amount, window in ms, length of a part in ms, cost. All are charged, or none.
+# For each key: amount, window in ms, length of a part in ms (0: refilled evenly), cost. All are
+# charged, or none.
 # For each key: what is used then, and in ms: how long until the cost fits (0: it does), until
 # all is forgotten, and when the part that was charged began.
 TAKE = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local seen, fits = {}, true
-for i, key in ipairs(KEYS) do
-    local amount, window = tonumber(ARGV[4 * i - 3]), tonumber(ARGV[4 * i - 2])
-    local cost = tonumber(ARGV[4 * i])
+local fits = true
+
+local function look_smooth(key, amount, window, cost)
+    local full = math.max(now, tonumber(redis.call('GET', key)) or 0)
+    local after = full + cost * window / amount
+    local wait = math.ceil(math.min(window, math.max(0, after - now - window - 0.1)))
+    return {used = math.ceil((full - now) * amount / window - 0.01), wait = wait,
+            reset = math.ceil(full - now), full = after}
+end
+
+local function look(key, amount, window, cost)
     local fields = redis.call('HGETALL', key)
     local parts, old, used, newest, wait = {}, {}, 0, now - window, 0
     for j = 1, #fields, 2 do
@@ -47,7 +61,7 @@ for i, key in ipairs(KEYS) do
     end
     local excess = used + cost - amount
     if excess > 0 then
-        fits, wait = false, window
+        wait = window
         table.sort(parts, function(a, b) return a[1] < b[1] end)
         for _, part in ipairs(parts) do
             excess = excess - part[2]
@@ -57,21 +71,36 @@ for i, key in ipairs(KEYS) do
             end
         end
     end
-    seen[i] = {used, wait, newest + window - now, old}
+    return {used = used, wait = wait, reset = newest + window - now, old = old}
+end
+
+local seen = {}
+for i, key in ipairs(KEYS) do
+    local amount, window = tonumber(ARGV[4 * i - 3]), tonumber(ARGV[4 * i - 2])
+    local part, cost = tonumber(ARGV[4 * i - 1]), tonumber(ARGV[4 * i])
+    seen[i] = (part == 0 and look_smooth or look)(key, amount, window, cost)
+    fits = fits and seen[i].wait == 0
 end
 local answer = {}
 for i, key in ipairs(KEYS) do
     local window, part, cost = tonumber(ARGV[4 * i - 2]), tonumber(ARGV[4 * i - 1]), ARGV[4 * i]
-    local start, used, reset = now - now % part, seen[i][1], seen[i][3]
+    local state, start = seen[i], 0
+    if part > 0 then start = now - now % part end
     if fits then
-        if #seen[i][4] > 0 then redis.call('HDEL', key, unpack(seen[i][4])) end
-        redis.call('HINCRBY', key, string.format('%.0f', start), cost)
-        redis.call('PEXPIRE', key, window)
-        used, reset = used + cost, start + window - now
+        state.used = state.used + cost
+        if part == 0 then
+            state.reset = math.ceil(state.full - now)
+            redis.call('SET', key, string.format('%.3f', state.full), 'PX', state.reset)
+        else
+            state.reset = start + window - now
+            if #state.old > 0 then redis.call('HDEL', key, unpack(state.old)) end
+            redis.call('HINCRBY', key, string.format('%.0f', start), cost)
+            redis.call('PEXPIRE', key, window)
+        end
     end
-    answer[#answer + 1] = used
-    answer[#answer + 1] = seen[i][2]
-    answer[#answer + 1] = reset
+    answer[#answer + 1] = state.used
+    answer[#answer + 1] = state.wait
+    answer[#answer + 1] = state.reset
     answer[#answer + 1] = start
 end
 return answer
@@ -86,6 +115,7 @@ class Charge:
     who: str
     limits: str
     cost: int = 1
+    smooth: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +139,7 @@ class Demand(NamedTuple):
     what: str
     cost: int
     who: str = ""
+    smooth: bool = False
 
     @property
     def window(self) -> int:
@@ -116,7 +147,7 @@ class Demand(NamedTuple):
 
     @property
     def part(self) -> int:
-        return self.window // PARTS
+        return 0 if self.smooth else self.window // PARTS
 
 
 class Outcome(NamedTuple):
@@ -125,7 +156,7 @@ class Outcome(NamedTuple):
     used: int
     wait: int
     reset: int
-    start: int  # when the part began that was charged
+    start: int  # when the part began that was charged; 0 where it is smooth
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +211,7 @@ def _demands(charges: Iterable[Charge]) -> list[Demand]:
             charge.what,
             charge.cost,
             charge.who,
+            charge.smooth,
         )
         for charge in charges
         for limit in limits(charge.limits)
@@ -228,7 +260,8 @@ class Memory:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._windows: OrderedDict[str, tuple[int, dict[int, int]]] = OrderedDict()
+        # By key: when it is over, and what came in each part. A smooth one has no parts.
+        self._windows: OrderedDict[str, tuple[float, dict[int, int]]] = OrderedDict()
         self._next_sweep = 0
 
     def __len__(self) -> int:
@@ -253,13 +286,23 @@ class Memory:
     def give_back(self, taken: Iterable[tuple[Demand, int]]) -> None:
         with self._lock:
             for demand, start in taken:
-                _, counts = self._windows.get(demand.key, (0, {}))
+                _, counts = self._windows.get(demand.key, UNUSED)
                 if start in counts:
                     counts[start] -= demand.cost
 
     def _look(self, demand: Demand, now: int) -> Outcome:
+        return (self._look_smooth if demand.smooth else self._look_at_parts)(demand, now)
+
+    def _look_smooth(self, demand: Demand, now: int) -> Outcome:
+        window, amount = demand.window, demand.limit.amount
+        full = max(now, self._windows.get(demand.key, UNUSED)[0])
+        after = full + demand.cost * window / amount
+        wait = ceil(min(window, max(0, after - now - window - 0.1)))  # room for rounding, and below
+        return Outcome(ceil((full - now) * amount / window - 0.01), wait, ceil(full - now), 0)
+
+    def _look_at_parts(self, demand: Demand, now: int) -> Outcome:
         window = demand.window
-        _, counts = self._windows.get(demand.key, (0, {}))
+        _, counts = self._windows.get(demand.key, UNUSED)
         for start in [start for start in counts if start + window <= now]:
             del counts[start]
         used = sum(counts.values())
@@ -275,12 +318,15 @@ class Memory:
         return Outcome(used, wait, reset, now - now % demand.part)
 
     def _charge(self, demand: Demand, outcome: Outcome, now: int) -> Outcome:
-        start, end = outcome.start, outcome.start + demand.window
-        _, counts = self._windows.get(demand.key, (0, {}))
-        counts[start] = counts.get(start, 0) + demand.cost
+        end, counts = self._windows.get(demand.key, UNUSED)
+        if demand.smooth:
+            end = max(now, end) + demand.cost * demand.window / demand.limit.amount
+        else:
+            end = outcome.start + demand.window
+            counts = {**counts, outcome.start: counts.get(outcome.start, 0) + demand.cost}
         self._windows[demand.key] = end, counts
         self._windows.move_to_end(demand.key)
-        return Outcome(outcome.used + demand.cost, 0, end - now, start)
+        return outcome._replace(used=outcome.used + demand.cost, reset=ceil(end - now))
 
     def _sweep(self, now: int) -> None:
         if now >= self._next_sweep:

@@ -46,6 +46,32 @@ def test_a_refusal_waits_for_as_much_as_is_needed(client):
     assert take_in_redis(client, [demand(key=key, cost=4)])[0].wait == 1000  # never
 
 
+def test_a_smooth_one_is_refilled_evenly(client):
+    wanted = demand(20, 2)._replace(smooth=True)
+    outcomes = [take_in_redis(client, [wanted])[0] for _ in range(20)]
+    assert [outcome.wait for outcome in outcomes] == [0] * 20
+    assert outcomes[0].used == 1
+    assert 0 < client.pttl(wanted.key) <= 2000
+    begun, admitted = time.monotonic(), []
+    while time.monotonic() < begun + 1:
+        [outcome] = take_in_redis(client, [wanted])
+        assert outcome.wait <= 100
+        assert outcome.reset <= 2000
+        if outcome.wait == 0:
+            admitted.append(time.monotonic() - begun)
+        time.sleep(0.005)
+    assert 8 <= len(admitted) <= 12
+    assert sum(moment > 0.5 for moment in admitted) >= 4
+    assert take_in_redis(client, [wanted._replace(cost=21)])[0].wait == 2000  # never
+
+
+def test_a_smooth_one_and_another_are_charged_both_or_neither(client):
+    smooth, other = demand(5)._replace(smooth=True), demand(1)
+    assert [o.used for o in take_in_redis(client, [smooth, other])] == [1, 1]
+    assert [o.wait > 0 for o in take_in_redis(client, [smooth, other])] == [False, True]
+    assert take_in_redis(client, [smooth])[0].used <= 2
+
+
 def test_all_are_charged_or_none(client):
     small, large = demand(1), demand(10)
     assert [o.wait for o in take_in_redis(client, [small, large])] == [0, 0]

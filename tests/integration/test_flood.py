@@ -1,10 +1,12 @@
 """One device floods a real server on the real stores, and another one does not notice."""
 
 import os
+import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from statistics import quantiles
 from urllib.parse import urlsplit
@@ -58,24 +60,27 @@ def url(transactional_db: None, tmp_path: Path, request: pytest.FixtureRequest) 
 
 
 def submit_steadily(url: str, key: str, rate: int, seconds: float) -> list[Sent]:
-    """An open loop: each submission is sent when it is due, whatever became of those before."""
-    begin = time.monotonic() + 0.1
+    """An open loop: each submission is sent when it is due, whatever became of those before.
 
-    def one(client: httpx.Client, n: int) -> Sent:
+    A connection for each thread, and nothing but the standard library's client: what it costs is
+    taken from the cores that the server runs on.
+    """
+    begin, own = time.monotonic() + 0.1, threading.local()
+    headers = {"X-API-Key": key, "Content-Type": "application/json"}
+
+    def connect() -> None:
+        own.connection = HTTPConnection(urlsplit(url).netloc, timeout=30)
+
+    def one(n: int) -> Sent:
         due = begin + n / rate
         time.sleep(max(0, due - time.monotonic()))
-        answer = client.post(f"{url}/api/v1/telemetry", json={"data": {"n": n}})
-        took = time.monotonic() - due
-        return Sent(answer.status_code, took, answer.headers.get("Retry-After"))
+        own.connection.request("POST", "/api/v1/telemetry", f'{{"data": {{"n": {n}}}}}', headers)
+        answer = own.connection.getresponse()
+        answer.read()
+        return Sent(answer.status, time.monotonic() - due, answer.headers["Retry-After"])
 
-    with (
-        httpx.Client(headers={"X-API-Key": key}, timeout=30, trust_env=False) as client,
-        ThreadPoolExecutor(max(4, rate // 4)) as threads,
-    ):
-        sent: list[Future[Sent]] = [
-            threads.submit(one, client, n) for n in range(int(rate * seconds))
-        ]
-        return [future.result() for future in sent]
+    with ThreadPoolExecutor(max(4, rate // 8), initializer=connect) as threads:
+        return list(threads.map(one, range(int(rate * seconds))))
 
 
 def p95(sent: list[Sent]) -> float:
@@ -100,7 +105,7 @@ def test_one_flooding_device_is_refused_and_never_slows_another(url, alice, sens
         assert {one.status for one in quiet + b} == {201}
         assert {one.status for one in a} == {201, 429}
         stored = sum(one.status == 201 for one in a)
-        assert 0.75 * LIMIT * FLOOD_SECONDS <= stored <= 1.2 * LIMIT * FLOOD_SECONDS
+        assert 0.8 * LIMIT * FLOOD_SECONDS <= stored <= 1.2 * LIMIT * (FLOOD_SECONDS + 1)
         waits = {one.retry_after for one in a if one.status == 429}
         assert waits == {"1"}
         rounds.append((p95(quiet), p95(b)))
