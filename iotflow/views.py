@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.contrib import admin
 from django.db import DatabaseError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
@@ -69,6 +70,7 @@ def is_staff(request: Request) -> bool:
 class HealthView(APIView):
     authentication_classes = []
     permission_classes = []
+    throttle_classes = []
 
     @extend_schema(
         parameters=[OpenApiParameter("detailed", bool)],
@@ -126,6 +128,7 @@ class AdminOnlyView(APIView):
 class StatusView(APIView):
     authentication_classes = []
     permission_classes = []
+    throttle_classes = []
 
     @extend_schema(
         responses=inline_serializer(
@@ -152,6 +155,16 @@ class StatusView(APIView):
                 },
             }
         )
+
+
+def admin_login(request: HttpRequest) -> HttpResponse:
+    """The admin site's own page; 429 where too many log-ins failed."""
+    response = admin.site.login(request)
+    refusal = getattr(request, "login_refusal", None)
+    if refusal is not None:
+        response.status_code = refusal.status_code
+        response["Retry-After"] = str(refusal.wait)
+    return response
 
 
 @csrf_exempt
