@@ -113,7 +113,7 @@ class OneUserView(APIView):
     def user(self, request: Request, user_id: UUID) -> User:
         return get_object_or_404(User.objects.visible_to(caller(request)), user_id=user_id)
 
-    @extend_schema(operation_id="user", responses=OneUser)
+    @extend_schema(responses=OneUser)
     def get(self, request: Request, user_id: UUID) -> Response:
         """A user's profile: one's own, or anybody's for staff."""
         user = self.user(request, user_id)

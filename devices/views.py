@@ -109,7 +109,7 @@ class DevicesOfUserView(UserView):
 
 
 class OwnStatusView(DeviceView):
-    @extend_schema(operation_id="own_status", responses=serializers.OwnStatus)
+    @extend_schema(responses=serializers.OwnStatus)
     def get(self, request: Request) -> Response:
         """This device's own state."""
         record = current_device(request)
@@ -213,11 +213,7 @@ class AdminDevicesView(UserView):
     permission_classes = [IsStaff]
 
 
-@extend_schema_view(
-    get=extend_schema(
-        operation_id="admin_devices_list", description="Everybody's devices, for staff."
-    )
-)
+@extend_schema_view(get=extend_schema(description="Everybody's devices, for staff."))
 class AllDevicesView(DevicesView):
     permission_classes = [IsStaff]
 
@@ -305,7 +301,6 @@ class GroupView(UserView):
 
 class GroupsView(GroupView):
     @extend_schema(
-        operation_id="groups_list",
         parameters=[*PAGE, INCLUDE_DEVICES],
         responses=serializers.GroupList,
     )

@@ -6,7 +6,14 @@ from django.db import DatabaseError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.csrf import csrf_exempt
-from drf_spectacular.utils import OpenApiParameter, extend_schema, inline_serializer
+from drf_spectacular.renderers import (
+    OpenApiJsonRenderer,
+    OpenApiJsonRenderer2,
+    OpenApiYamlRenderer,
+    OpenApiYamlRenderer2,
+)
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.views import SpectacularAPIView
 from rest_framework import serializers
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
@@ -36,6 +43,8 @@ HEALTH_MESSAGES = {
     "degraded": "Readings are stored; a store is away and what needs it is slower or waits.",
     "unhealthy": "Readings cannot be stored now.",
 }
+HEALTH_STATES = list(HEALTH_MESSAGES)
+STORE_STATES = ["up", "down"]
 
 
 @csrf_exempt
@@ -66,20 +75,55 @@ def is_staff(request: Request) -> bool:
     return False
 
 
+class StoreHealth(serializers.Serializer[Any]):
+    """`version` and `latency_ms` for staff only; of a store that is away they are unknown."""
+
+    status = serializers.ChoiceField(choices=STORE_STATES)
+    version = serializers.CharField(required=False)
+    latency_ms = serializers.FloatField(required=False, allow_null=True)
+
+
+class Health(serializers.Serializer[Any]):
+    """`stores` with `detailed`; for staff also the age of the oldest waiting event."""
+
+    status = serializers.ChoiceField(choices=HEALTH_STATES)
+    message = serializers.CharField()
+    version = serializers.CharField()
+    stores = serializers.DictField(child=StoreHealth(), required=False)
+    outbox_seconds = serializers.FloatField(required=False, allow_null=True)
+
+
+class SystemStatus(serializers.Serializer[Any]):
+    status = serializers.ChoiceField(choices=HEALTH_STATES)
+    message = serializers.CharField()
+    version = serializers.CharField()
+    time = serializers.DateTimeField()
+    stores = serializers.DictField(child=serializers.ChoiceField(choices=STORE_STATES))
+
+
+class SchemaView(SpectacularAPIView):
+    """OpenAPI as JSON, or as YAML for a client that asks for it."""
+
+    renderer_classes = [
+        OpenApiJsonRenderer2,
+        OpenApiJsonRenderer,
+        OpenApiYamlRenderer,
+        OpenApiYamlRenderer2,
+    ]
+
+
 class HealthView(APIView):
     authentication_classes = []
     permission_classes = []
 
     @extend_schema(
-        parameters=[OpenApiParameter("detailed", bool)],
-        responses=inline_serializer(
-            "Health",
-            {
-                "status": serializers.CharField(),
-                "message": serializers.CharField(),
-                "version": serializers.CharField(),
-            },
-        ),
+        auth=[{}, {"userToken": []}, {"staffSession": []}],  # type: ignore[list-item]
+        parameters=[
+            OpenApiParameter(
+                "detailed", bool, description="Ask every store too; versions and times for staff."
+            )
+        ],
+        responses={200: Health, 503: Health},
     )
     def get(self, request: Request) -> Response:
         """Whether this process lives; with `detailed`, whether every store answers."""
@@ -118,17 +162,7 @@ class StatusView(APIView):
     authentication_classes = []
     permission_classes = []
 
-    @extend_schema(
-        responses=inline_serializer(
-            "SystemStatus",
-            {
-                "status": serializers.CharField(),
-                "version": serializers.CharField(),
-                "time": serializers.CharField(),
-                "stores": serializers.DictField(child=serializers.CharField()),
-            },
-        )
-    )
+    @extend_schema(responses=SystemStatus)
     def get(self, request: Request) -> Response:
         """The system's state in brief."""
         state = health.check()

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import DatabaseError, InterfaceError, OperationalError
 from django.http import Http404, JsonResponse
-from rest_framework import exceptions, status
+from rest_framework import exceptions, serializers, status
 from rest_framework.response import Response
 from rest_framework.serializers import as_serializer_error
 
@@ -48,7 +48,20 @@ CODES = {
     500: "server_error",
     503: "store_unavailable",
 }
+ERROR_CODES = sorted(set(CODES.values()))
 NOT_FOUND = "There is nothing here, or nothing that you may see."
+
+
+class Error(serializers.Serializer[Any]):
+    """The shape of every error, for the schema."""
+
+    error = serializers.ChoiceField(choices=ERROR_CODES)
+    message = serializers.CharField()
+    details = serializers.DictField(
+        child=serializers.ListField(child=serializers.CharField()),
+        required=False,
+        help_text="Where fields are at fault: the reasons, by field.",
+    )
 
 
 def error_body(
