@@ -1,19 +1,14 @@
 """Readings that are written past the committer, by imports: many of one device at a time."""
 
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from devices.models import Device
 from events import log
 from events.kinds import Kind
-from iotflow.lib.errors import StoreAway
-from iotflow.lib.redis import redis
-from telemetry import latest
-from telemetry.readings import Reading, Value, newest
-from telemetry.stores import Refused, telemetry_store
+from telemetry import clock, commit
+from telemetry.readings import Reading, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,25 +26,24 @@ class Backfill:
     def __init__(self, device: Device) -> None:
         self.stored = 0
         self._device = device
-        self._written = 0
 
     def write(self, samples: Sequence[Sample]) -> list[tuple[Sample, str]]:
         """Store the samples durably, at most IMPORT_GROUP; those the store refuses, with reasons.
 
         Raises StoreAway; then what `stored` counts is safe, and any of these may be stored too.
+        Raises Device.DoesNotExist when the device was deleted meanwhile.
         """
+        self._device.refresh_from_db(fields=["latest_epoch"])
         readings = [self._reading(sample) for sample in samples]
-        try:
-            telemetry_store().write(readings)
-        except Refused as error:
-            if len(samples) == 1:
-                return [(samples[0], str(error))]
-            return [refused for sample in samples for refused in self.write([sample])]
-        self.stored += len(samples)
-        # What Redis misses of this is gone from it after LATEST_CACHE_SECONDS.
-        with suppress(StoreAway), redis() as client:
-            latest.add_newest(client, newest(readings))
-        return []
+        refusals = commit.store(readings)
+        commit.publish(
+            [reading for reading, no in zip(readings, refusals, strict=True) if no is None]
+        )
+        refused = [
+            (sample, str(no)) for sample, no in zip(samples, refusals, strict=True) if no is not None
+        ]
+        self.stored += len(samples) - len(refused)
+        return refused
 
     def finish(self, source: str, actor: str, details: Mapping[str, Any] | None = None) -> None:
         """What has to follow, once, after the last write or after it broke off."""
@@ -63,12 +57,11 @@ class Backfill:
         )
 
     def _reading(self, sample: Sample) -> Reading:
-        self._written = max(self._written + 1, time.time_ns() // 1000)
         return Reading(
             device_id=self._device.pk,
             owner_id=self._device.owner_id,
             time=sample.time,
-            written=self._written,
+            written=clock.written(),
             values=sample.values,
             latest_epoch=self._device.latest_epoch,
         )

@@ -5,6 +5,8 @@ everything embedded there is one process, and it gives them itself.
 """
 
 import threading
+import time
+from collections import Counter
 from collections.abc import Sequence
 
 from django.db import transaction
@@ -59,6 +61,16 @@ class ProcessClock:
 
 
 _process_clock = ProcessClock()
+_written = 0
+_written_lock = threading.Lock()
+
+
+def written() -> int:
+    """When a value is written, in µs: unique and rising within a process."""
+    global _written
+    with _written_lock:
+        _written = max(_written + 1, time.time_ns() // 1000)
+        return _written
 
 
 def give(device_ids: Sequence[int]) -> list[int]:
@@ -74,19 +86,33 @@ def give(device_ids: Sequence[int]) -> list[int]:
             times = [_process_clock.next(device_id) for device_id in device_ids]
             given = client.eval(GIVE, len(keys), *keys, HOUR_SECONDS, *times)
     except StoreAway:
-        return [_give_from_database(device_id) for device_id in device_ids]
+        return _give_from_database(device_ids)
     return [
         _process_clock.note(device_id, int(time))
         for device_id, time in zip(device_ids, given, strict=True)
     ]
 
 
-def _give_from_database(device_id: int) -> int:
-    """One past the last, or now if later; the row's lock keeps two from getting the same."""
+def _give_from_database(device_ids: Sequence[int]) -> list[int]:
+    given = {
+        device_id: iter(_give_row(device_id, count))
+        for device_id, count in sorted(Counter(device_ids).items())
+    }
+    return [next(given[device_id]) for device_id in device_ids]
+
+
+def _give_row(device_id: int, count: int) -> range:
+    """The times from one past the last, or now if later; the lock on the device's row keeps two
+    from getting the same.
+    """
     now = _process_clock.next(device_id)
-    later = Case(When(last_given_ms__gte=now, then=F("last_given_ms") + 1), default=Value(now))
+    last = Case(
+        When(last_given_ms__gte=now, then=F("last_given_ms") + count), default=Value(now + count - 1)
+    )
+    end = now + count - 1
     with transaction.atomic():
         row = Device.objects.filter(pk=device_id)
-        if row.update(last_given_ms=later):
-            now = int(row.values_list("last_given_ms", flat=True).get())
-    return _process_clock.note(device_id, now)
+        if row.update(last_given_ms=last):
+            end = int(row.values_list("last_given_ms", flat=True).get())
+    _process_clock.note(device_id, end)
+    return range(end - count + 1, end + 1)

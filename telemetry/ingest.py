@@ -11,7 +11,6 @@ pipeline, which may fail → the event log or its outbox, one of which must succ
 import hashlib
 import logging
 import threading
-import time
 import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -21,24 +20,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections, connections
+from django.db import close_old_connections, connections
 
-from devices import presence
 from devices.key_cache import DeviceRecord
 from events import log
 from events.context import Origin, origin
 from events.kinds import Kind
 from iotflow.lib import json
 from iotflow.lib.errors import StoreAway, as_store_away
-from iotflow.lib.redis import redis, shared
-from iotflow.lib.timeparse import format_ms, now_ms
-from telemetry import clock, latest
-from telemetry.readings import Reading, Value, newest
-from telemetry.stores import Refused, telemetry_store
+from iotflow.lib.timeparse import format_ms
+from telemetry import clock, commit
+from telemetry.commit import missed
+from telemetry.readings import Reading, Value
 
 logger = logging.getLogger(__name__)
 EVENT_NAMESPACE = uuid.UUID("7c0c9c4e-7b1c-4a5f-9a3e-4d8f0d6f2b11")
-DIRTY_MAX = 10_000
 REPAIR_SECONDS = 1.0
 
 
@@ -69,8 +65,6 @@ class Committer:
     def __init__(self) -> None:
         self._queue: deque[tuple[Submission, Future[int]]] = deque()
         self._wake = threading.Condition()
-        self._dirty: set[latest.Place] = set()
-        self._written = 0
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         self._thread.start()
@@ -116,7 +110,7 @@ class Committer:
         """
         with self._wake:
             while not self._queue and not self._stopping:
-                if not self._wake.wait(REPAIR_SECONDS if self._dirty else None) and self._dirty:
+                if not self._wake.wait(REPAIR_SECONDS) and missed:
                     return []
             if not self._queue:
                 return None
@@ -131,9 +125,17 @@ class Committer:
 
     def _commit(self, group: Sequence[tuple[Submission, Future[int]]]) -> None:
         try:
-            readings = self._readings([submission for submission, _ in group])
-            stored = self._store(group, readings)
-            self._update_redis(*zip(*stored, strict=True) if stored else ([], []))
+            readings = _readings([submission for submission, _ in group])
+            refusals = commit.store(readings)
+            stored = []
+            for (submission, answer), reading, refusal in zip(
+                group, readings, refusals, strict=True
+            ):
+                if refusal is None:
+                    stored.append((submission, reading))
+                else:
+                    answer.set_exception(refusal)
+            commit.publish([reading for _, reading in stored], [s.device for s, _ in stored])
             log.submitted([_event(submission, reading) for submission, reading in stored])
         except Exception as error:
             failure: Exception | None = as_store_away(error)
@@ -148,79 +150,11 @@ class Committer:
             if not answer.done():
                 answer.set_result(reading.time)
 
-    def _readings(self, submissions: Sequence[Submission]) -> list[Reading]:
-        given = iter(clock.give([s.device.id for s in submissions if s.time is None]))
-        return [
-            Reading(
-                device_id=submission.device.id,
-                owner_id=submission.device.owner_id,
-                time=next(given) if submission.time is None else submission.time,
-                written=self._next_written(),
-                values=submission.values,
-                metadata=submission.metadata,
-                latest_epoch=submission.device.latest_epoch,
-            )
-            for submission in submissions
-        ]
-
-    def _next_written(self) -> int:
-        self._written = max(self._written + 1, time.time_ns() // 1000)
-        return self._written
-
-    def _store(
-        self, group: Sequence[tuple[Submission, Future[int]]], readings: Sequence[Reading]
-    ) -> list[tuple[Submission, Reading]]:
-        """Write the group; if one of it is refused, each alone. Those that are stored."""
-        pairs = [
-            (submission, reading) for (submission, _), reading in zip(group, readings, strict=True)
-        ]
-        store = telemetry_store()
-        try:
-            store.write(readings)
-            return pairs
-        except Refused as error:
-            if len(group) == 1:
-                group[0][1].set_exception(error)
-                return []
-        stored = []
-        for (_, answer), pair in zip(group, pairs, strict=True):
-            try:
-                store.write([pair[1]])
-                stored.append(pair)
-            except Refused as error:
-                answer.set_exception(error)
-        return stored
-
-    def _update_redis(self, submissions: Sequence[Submission], readings: Sequence[Reading]) -> None:
-        """Latest values and presence, in one pipeline. What Redis misses is repaired later."""
-        values = newest(readings)
-        devices = [submission.device for submission in submissions]
-        try:
-            with redis() as client, client.pipeline(transaction=False) as pipe:
-                latest.forget(pipe, self._dirty)
-                if devices:
-                    latest.add_newest(pipe, values)
-                    presence.add_touches(pipe, devices, now_ms())
-                pipe.execute()
-            self._dirty.clear()
-            if not shared():  # nobody else sees it there, and it ends with this process
-                self._save_presence(devices)
-        except StoreAway:
-            if len(self._dirty) < DIRTY_MAX:
-                self._dirty.update(values)
-            self._save_presence(devices)
-
     def _repair(self) -> None:
         try:
-            self._update_redis([], [])
+            commit.publish([])
         except Exception:  # whatever it is, the thread that commits must not end of it
             logger.exception("repairing what Redis missed failed")
-
-    def _save_presence(self, devices: Sequence[DeviceRecord]) -> None:
-        try:
-            presence.save_touches(devices)
-        except DatabaseError:
-            logger.warning("neither Redis nor the database took when devices were last seen")
 
 
 _committer: Committer | None = None
@@ -235,6 +169,22 @@ def committer() -> Committer:
             if _committer is None:
                 _committer = Committer()
     return _committer
+
+
+def _readings(submissions: Sequence[Submission]) -> list[Reading]:
+    given = iter(clock.give([s.device.id for s in submissions if s.time is None]))
+    return [
+        Reading(
+            device_id=submission.device.id,
+            owner_id=submission.device.owner_id,
+            time=next(given) if submission.time is None else submission.time,
+            written=clock.written(),
+            values=submission.values,
+            metadata=submission.metadata,
+            latest_epoch=submission.device.latest_epoch,
+        )
+        for submission in submissions
+    ]
 
 
 def _event(submission: Submission, reading: Reading) -> dict[str, Any]:

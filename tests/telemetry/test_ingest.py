@@ -75,11 +75,11 @@ def test_wide_messages_are_cut_into_more_groups(submission, slow, settings):
 def test_a_fault_while_repairing_does_not_end_the_thread(submission, monkeypatch):
     committer = ingest.Committer()
 
-    def fails(submissions, readings):
+    def fails(readings):
         raise RuntimeError
 
     with monkeypatch.context() as patch:
-        patch.setattr(committer, "_update_redis", fails)
+        patch.setattr(ingest.commit, "publish", fails)
         committer._repair()
     assert committer.is_alive
     committer.stop()

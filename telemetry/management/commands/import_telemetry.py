@@ -72,6 +72,8 @@ class Command(BaseCommand):
         details = {"shifted_ms": shift} if shift else {}
         try:
             self._store(path, csv, shift, backfill, tally)
+        except Device.DoesNotExist as error:
+            raise CommandError("The device was deleted; what was imported goes with it.") from error
         except (StoreAway, OSError, KeyboardInterrupt) as error:
             if backfill.stored:
                 with suppress(DatabaseError):

@@ -1,0 +1,115 @@
+"""What becomes of readings, whoever brings them: stored, then told to Redis.
+
+The committer (a message each of many devices), batches (many of few) and imports all write so.
+"""
+
+import logging
+import threading
+from collections.abc import Collection, Iterable, Sequence
+
+from django.conf import settings
+from django.db import DatabaseError
+
+from devices import presence
+from devices.key_cache import DeviceRecord
+from iotflow.lib.errors import StoreAway
+from iotflow.lib.redis import redis, shared
+from iotflow.lib.timeparse import now_ms
+from telemetry import latest
+from telemetry.latest import Place
+from telemetry.readings import Reading, newest
+from telemetry.stores import Refused, telemetry_store
+
+logger = logging.getLogger(__name__)
+MISSED_MAX = 10_000
+
+
+def store(readings: Sequence[Reading]) -> list[Refused | None]:
+    """Write the readings durably; for each of them why the store refuses it, or None.
+
+    Written as one group; where that is refused, each alone. Raises StoreAway.
+    """
+    if not readings:
+        return []
+    try:
+        telemetry_store().write(readings)
+        return [None] * len(readings)
+    except Refused as error:
+        if len(readings) == 1:
+            return [error]
+    return [refusal for reading in readings for refusal in store([reading])]
+
+
+def publish(readings: Sequence[Reading], devices: Collection[DeviceRecord] = ()) -> None:
+    """Tell Redis of stored readings, and that these devices were heard of: one pipeline.
+
+    Never fails: what Redis misses is dropped from its cache when it is back.
+    """
+    values = newest(readings)
+    waiting = missed.places()
+    try:
+        with redis() as client, client.pipeline(transaction=False) as pipe:
+            latest.forget(pipe, waiting)
+            latest.add_newest(pipe, values)
+            if devices:
+                presence.add_touches(pipe, devices, now_ms())
+            if waiting or readings or devices:
+                pipe.execute()
+        missed.mended(waiting)
+        if not shared():  # nobody else sees it there, and it ends with this process
+            _save_presence(devices)
+    except StoreAway:
+        missed.add(values)
+        _save_presence(devices)
+
+
+class Missed:
+    """Devices of whose latest values Redis missed some; bounded, for they expire there anyway."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._places: set[Place] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._places)
+
+    def places(self) -> frozenset[Place]:
+        with self._lock:
+            return frozenset(self._places)
+
+    def add(self, places: Iterable[Place]) -> None:
+        with self._lock:
+            if len(self._places) < MISSED_MAX:
+                self._places.update(places)
+
+    def mended(self, places: Collection[Place]) -> None:
+        if places:
+            with self._lock:
+                self._places.difference_update(places)
+
+
+missed = Missed()
+
+
+def _save_presence(devices: Collection[DeviceRecord]) -> None:
+    if not devices:
+        return
+    try:
+        presence.save_touches(devices)
+    except DatabaseError:
+        logger.warning("neither Redis nor the database took when devices were last seen")
+
+
+def chunks(readings: Sequence[Reading]) -> Iterable[list[Reading]]:
+    """The readings in groups of at most INGEST_GROUP of them and INGEST_GROUP_VALUES values."""
+    group: list[Reading] = []
+    values = 0
+    for reading in readings:
+        values += len(reading.values)
+        full = len(group) == settings.INGEST_GROUP or values > settings.INGEST_GROUP_VALUES
+        if group and full:
+            yield group
+            group, values = [], len(reading.values)
+        group.append(reading)
+    if group:
+        yield group

@@ -1,0 +1,116 @@
+"""What devices and gateways send, checked: one reading, or many at once."""
+
+import json as strict_json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+from rest_framework.exceptions import ValidationError
+
+from iotflow.lib.timeparse import NotATime, now_ms, parse_ms
+from telemetry.readings import Errors, Value, metadata_errors, time_errors, value_errors
+
+ID_MAX = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A submitted reading, checked; `time` is None where the server is to give one."""
+
+    values: dict[str, Value]
+    metadata: dict[str, Any] | None
+    time: int | None
+
+    @property
+    def content(self) -> str:
+        """The same for the same measurements and metadata."""
+        return strict_json.dumps([self.values, self.metadata], sort_keys=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A reading of a batch at its place: a message, or everything that is wrong with it."""
+
+    index: int
+    device_id: int
+    message: Message | None = None
+    errors: Errors = field(default_factory=dict)
+
+
+def parse_message(body: Any) -> Message:
+    """A message from a request's body; a 400 names everything that is wrong with it at once."""
+    message, errors = _read(body, now_ms())
+    if message is None:
+        raise ValidationError(errors)
+    return message
+
+
+def parse_batch(body: Any, device_id: int) -> list[Entry]:
+    """The readings of one device; a 400 where there are none, too many, or not a good one."""
+    now = now_ms()
+    return _with_a_good_one(
+        [
+            Entry(index, device_id, *_read(item, now))
+            for index, item in enumerate(_readings_in(body))
+        ]
+    )
+
+
+def parse_bulk(body: Any) -> list[Entry]:
+    """The readings of many devices, each with its `device_id`; a 400 as for a batch."""
+    now = now_ms()
+    return _with_a_good_one(
+        [_read_addressed(index, item, now) for index, item in enumerate(_readings_in(body))]
+    )
+
+
+def _read(body: Any, now: int) -> tuple[Message | None, Errors]:
+    """The message, or None and everything that is wrong with it, by field."""
+    if not isinstance(body, dict):
+        return None, {"body": ["Must be an object with “data”."]}
+    data, metadata, stamp = body.get("data"), body.get("metadata"), body.get("timestamp")
+    errors = {"data": ["This field is required."]} if data is None else value_errors(data)
+    errors |= metadata_errors(metadata)
+    time = None
+    if stamp is not None:
+        try:
+            time = parse_ms(stamp, now)
+            errors |= time_errors(time, now)
+        except NotATime as error:
+            errors["timestamp"] = [str(error)]
+    if errors:
+        return None, errors
+    assert isinstance(data, dict)
+    return Message(data, metadata or None, time), {}
+
+
+def _read_addressed(index: int, item: Any, now: int) -> Entry:
+    message, errors = _read(item, now)
+    device_id = item.get("device_id") if isinstance(item, dict) else None
+    if type(device_id) is not int or not 0 < device_id <= ID_MAX:
+        return Entry(index, 0, None, errors | {"device_id": ["Must be the number of a device."]})
+    return Entry(index, device_id, message, errors)
+
+
+def _readings_in(body: Any) -> list[Any]:
+    readings = body.get("readings") if isinstance(body, dict) else None
+    if not isinstance(readings, list):
+        raise ValidationError({"readings": ["Must be a list of readings."]})
+    if not 1 <= len(readings) <= settings.BATCH_READINGS:
+        limit = f"From 1 to {settings.BATCH_READINGS} readings; got {len(readings)}."
+        raise ValidationError({"readings": [limit]})
+    return readings
+
+
+def _with_a_good_one(entries: list[Entry]) -> list[Entry]:
+    """Where nothing at all can be stored, no answer may say so with a 2xx."""
+    if all(entry.message is None for entry in entries):
+        raise ValidationError(dict(_named(entries)))
+    return entries
+
+
+def _named(entries: list[Entry]) -> Iterator[tuple[str, list[str]]]:
+    for entry in entries:
+        for name, reasons in entry.errors.items():
+            yield f"readings.{entry.index}.{name}", reasons
