@@ -46,6 +46,9 @@ class Api:
     def delete(self, path: str, body: Any = None, **headers: str) -> Answer:
         return self._send("DELETE", path, body, headers)
 
+    def request(self, method: str, path: str, body: Any = None) -> Answer:
+        return self._send(method, path, body, {})
+
     def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Answer:
         content_type = headers.pop("content_type", "application/json")
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -64,7 +67,8 @@ class Api:
         return Client(raise_request_exception=False)
 
     def _url(self, path: str) -> str:
-        return path if path.startswith(("/api", "/health", "/status")) else f"/api/v1{path}"
+        at_root = path == "/" or path.startswith(("/api", "/health", "/status"))
+        return path if at_root else f"/api/v1{path}"
 
     def _headers(self) -> dict[str, str]:
         headers = {}

@@ -1,0 +1,236 @@
+"""Who may do what: every endpoint of the URL conf, asked by everybody who could ask.
+
+The object asked for always belongs to `owner`, and the device asked for is the one that `device`
+is. An endpoint that is not in the table fails until somebody has said who may call it.
+"""
+
+import itertools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission
+
+from accounts.models import Token, User
+from accounts.services import set_active
+from devices.models import Device, DeviceGroup
+from devices.services import add_to_group, create_group, register_device
+from tests.api import Answer, Api
+from tests.endpoints import Endpoint, endpoints
+
+V1 = "/api/v1"
+OK = "2xx"
+MANAGED = ("user", "device", "devicegroup")
+_number = itertools.count(1)
+
+ROLES = (
+    "anonymous",
+    "device",
+    "inactive device",
+    "device of a deactivated user",
+    "other device",
+    "owner",
+    "other user",
+    "deactivated user",
+    "staff without permissions",
+    "staff",
+    "superuser",
+)
+
+
+def row(anonymous: Any, devices: Any, owner: Any, other: Any, staff: Any, **own: Any) -> dict:
+    """What each role gets; `own` says it of one of them alone, by its name with underscores."""
+    expected = {
+        **dict.fromkeys(ROLES, anonymous),
+        **{role: devices for role in ROLES if "device" in role.split()},
+        "owner": owner,
+        "other user": other,
+        **dict.fromkeys(("staff without permissions", "staff", "superuser"), staff),
+    }
+    return expected | {name.replace("_", " "): status for name, status in own.items()}
+
+
+PUBLIC = row(OK, OK, OK, OK, OK)
+OWN_STATE = row(401, OK, 401, 401, 401)  # of a device, switched off or not
+OWN_WRITE = row(401, OK, 401, 401, 401, inactive_device=403, device_of_a_deactivated_user=403)
+USERS = row(401, 401, OK, OK, OK)
+SEEN = row(401, 401, OK, 404, OK)  # the owner's and staff's
+CHANGED = row(401, 401, OK, 404, OK)
+READINGS = row(401, 404, OK, 404, OK, device=OK)
+STAFF = row(401, 401, 403, 403, OK)
+MANAGE = row(401, 401, 403, 403, OK)
+
+
+@dataclass
+class World:
+    """An owner with a device in a group, and one of everybody else."""
+
+    owner: User
+    device: Device
+    group: DeviceGroup
+    apis: dict[str, Api]
+    ids: dict[str, Any] = field(default_factory=dict)
+
+    def secrets(self) -> list[str]:
+        """What nobody who is refused may read: names of the owner's, and ids."""
+        owned = [self.owner.username, self.owner.email, self.device.name, self.group.name]
+        return [*owned, *(str(value) for value in self.ids.values())]
+
+
+def world() -> World:
+    people = {name: person(name.replace(" ", "-")) for name in ("owner", "other user", "gone")}
+    people["superuser"] = person("root", is_staff=True, is_superuser=True)
+    people["staff"] = person("staff", is_staff=True)
+    people["staff"].user_permissions.set(Permission.objects.filter(content_type__model__in=MANAGED))
+    people["staff without permissions"] = person("reader", is_staff=True)
+    owner, other, gone = people["owner"], people["other user"], people["gone"]
+    device, key = thing(owner, "secret boiler")
+    _, switched_off = thing(owner, "switched off", status=Device.Status.INACTIVE)
+    _, stranded = thing(gone, "stranded")
+    _, foreign = thing(other, "foreign")
+    group = create_group(owner=owner, fields={"name": f"secret group {next(_number)}"}, actor="")
+    add_to_group(group=group, device=device, actor="")
+    apis = {name: Api(token=Token.objects.create(user)[1]) for name, user in people.items()}
+    set_active(users=[gone], active=False, actor=None)
+    apis["deactivated user"] = apis.pop("gone")
+    apis |= {
+        "anonymous": Api(),
+        "device": Api(key=key),
+        "inactive device": Api(key=switched_off),
+        "device of a deactivated user": Api(key=stranded),
+        "other device": Api(key=foreign),
+    }
+    ids = {"user_id": owner.user_id, "device_id": device.pk, "group_id": group.pk}
+    return World(owner, device, group, apis, ids)
+
+
+def person(name: str, **fields: Any) -> User:
+    name = f"{name}{next(_number)}"
+    return User.objects.create_user(name, f"{name}@example.org", "swordfish 17", **fields)
+
+
+def thing(owner: User, name: str, **fields: Any) -> tuple[Device, str]:
+    fields = {"name": f"{name} {next(_number)}", **fields}
+    return register_device(owner=owner, fields=fields, actor="")
+
+
+def newcomer(_: World) -> dict[str, str]:
+    name = f"new{next(_number)}"
+    return {"username": name, "email": f"{name}@example.org", "password": "swordfish 17"}
+
+
+def named(_: World) -> dict[str, str]:
+    return {"name": f"new {next(_number)}"}
+
+
+def another_device(of: World) -> dict[str, int]:
+    return {"device_id": thing(of.owner, "another")[0].pk}
+
+
+def other_devices(of: World) -> dict[str, list[int]]:
+    return {"device_ids": [another_device(of)["device_id"]]}
+
+
+def login(of: World) -> dict[str, str]:
+    return {"username": of.owner.username, "password": "swordfish 17"}
+
+
+# What each endpoint expects of each role, and the least body that is valid there.
+TABLE: dict[Endpoint, tuple[dict[str, Any], Callable[[World], Any] | None]] = {
+    ("GET", "/"): (PUBLIC, None),
+    ("GET", "/health"): (PUBLIC, None),
+    ("GET", "/status"): (PUBLIC, None),
+    ("GET", f"{V1}/health"): (PUBLIC, None),
+    ("GET", f"{V1}/status"): (PUBLIC, None),
+    ("GET", "/api/schema"): (PUBLIC, None),
+    ("GET", "/api/docs"): (PUBLIC, None),
+    ("POST", f"{V1}/auth/register"): (PUBLIC, newcomer),
+    ("POST", f"{V1}/auth/login"): (PUBLIC, login),
+    ("POST", f"{V1}/auth/logout"): (USERS, None),
+    ("GET", f"{V1}/users"): (STAFF, None),
+    ("GET", f"{V1}/users/{{user_id}}"): (SEEN, None),
+    ("PUT", f"{V1}/users/{{user_id}}"): (CHANGED, lambda of: {"email": of.owner.email}),
+    ("DELETE", f"{V1}/users/{{user_id}}"): (MANAGE, None),
+    ("PATCH", f"{V1}/users/{{user_id}}/activate"): (MANAGE, None),
+    ("PATCH", f"{V1}/users/{{user_id}}/deactivate"): (MANAGE, None),
+    ("GET", f"{V1}/devices"): (USERS, None),
+    ("POST", f"{V1}/devices/register"): (USERS, named),
+    ("GET", f"{V1}/devices/status"): (OWN_STATE, None),
+    ("POST", f"{V1}/devices/heartbeat"): (OWN_WRITE, None),
+    ("PUT", f"{V1}/devices/config"): (OWN_WRITE, lambda _: {"location": "Attic"}),
+    ("GET", f"{V1}/devices/credentials"): (OWN_STATE, None),
+    ("GET", f"{V1}/devices/user/{{user_id}}"): (SEEN, None),
+    ("GET", f"{V1}/devices/{{device_id}}/status"): (SEEN, None),
+    ("GET", f"{V1}/devices/{{device_id}}/groups"): (SEEN, None),
+    ("GET", f"{V1}/groups"): (USERS, None),
+    ("POST", f"{V1}/groups"): (USERS, named),
+    ("GET", f"{V1}/groups/{{group_id}}"): (SEEN, None),
+    ("PUT", f"{V1}/groups/{{group_id}}"): (CHANGED, named),
+    ("PATCH", f"{V1}/groups/{{group_id}}"): (CHANGED, named),
+    ("DELETE", f"{V1}/groups/{{group_id}}"): (CHANGED, None),
+    ("GET", f"{V1}/groups/{{group_id}}/devices"): (SEEN, None),
+    ("POST", f"{V1}/groups/{{group_id}}/devices"): (CHANGED, another_device),
+    ("POST", f"{V1}/groups/{{group_id}}/devices/bulk"): (CHANGED, other_devices),
+    ("DELETE", f"{V1}/groups/{{group_id}}/devices/{{device_id}}"): (CHANGED, None),
+    ("GET", f"{V1}/admin/devices"): (STAFF, None),
+    ("GET", f"{V1}/admin/devices/statuses"): (STAFF, None),
+    ("GET", f"{V1}/admin/devices/{{device_id}}"): (STAFF, None),
+    ("PUT", f"{V1}/admin/devices/{{device_id}}"): (MANAGE, named),
+    ("DELETE", f"{V1}/admin/devices/{{device_id}}"): (MANAGE, None),
+    ("PUT", f"{V1}/admin/devices/{{device_id}}/status"): (MANAGE, lambda _: {"status": "active"}),
+    ("POST", f"{V1}/telemetry"): (OWN_WRITE, lambda _: {"data": {"t": 1}}),
+    ("GET", f"{V1}/telemetry/status"): (PUBLIC, None),
+    ("GET", f"{V1}/telemetry/{{device_id}}"): (READINGS, None),
+    ("GET", f"{V1}/telemetry/{{device_id}}/latest"): (READINGS, None),
+    ("GET", f"{V1}/telemetry/user/{{user_id}}"): (SEEN, None),
+}
+NOBODYS = {"user_id": "00000000-0000-4000-8000-000000000000"}
+
+
+def ask(of: World, role: str, endpoint: Endpoint, ids: dict[str, Any]) -> Answer:
+    method, path = endpoint
+    make_body = TABLE[endpoint][1]
+    body = make_body(of) if make_body else None
+    return of.apis[role].request(method, path.format(**ids), body)
+
+
+def test_every_endpoint_is_in_the_table_and_no_other():
+    assert set(TABLE) == set(endpoints())
+    for endpoint, (expected, _) in TABLE.items():
+        assert tuple(expected) == ROLES, endpoint
+
+
+@pytest.mark.parametrize("endpoint", TABLE, ids=" ".join)
+def test_each_role_gets_what_it_may(endpoint, transactional_db):
+    expected, _ = TABLE[endpoint]
+    shared = world()
+    got = {}
+    for role in ROLES:
+        # What reads or is refused changes nothing; what changes something gets a world of its own.
+        of = shared if endpoint[0] == "GET" or expected[role] != OK else world()
+        answer = ask(of, role, endpoint, of.ids)
+        got[role] = OK if 200 <= answer.status < 300 else answer.status
+        if answer.status >= 400:
+            leaks = [
+                text for text in of.secrets() if re.search(rf"\b{re.escape(text)}\b", answer.text)
+            ]
+            assert leaks == [], f"{role} reads {leaks}"
+    assert got == expected
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [one for one, (expected, _) in TABLE.items() if 404 in expected.values()],
+    ids=" ".join,
+)
+def test_what_is_anothers_is_answered_like_what_does_not_exist(endpoint, transactional_db):
+    expected, _ = TABLE[endpoint]
+    of = world()
+    nothing = {name: NOBODYS.get(name, 987_654_321) for name in of.ids}
+    for role, status in expected.items():
+        if status == 404:
+            anothers, nobodys = (ask(of, role, endpoint, ids) for ids in (of.ids, nothing))
+            assert anothers.status == nobodys.status == 404, role
+            assert anothers.json == nobodys.json, role
