@@ -4,6 +4,7 @@ from typing import Any
 
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError as DjangoValidationError
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
 from accounts.models import EMAIL, USERNAME, User
@@ -92,6 +93,7 @@ class UserAnswer(serializers.Serializer[Any]):
     user = UserSerializer()
 
 
+@extend_schema_serializer(many=False)
 class UserList(serializers.Serializer[Any]):
     status = serializers.CharField()
     users = UserSerializer(many=True)

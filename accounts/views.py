@@ -8,11 +8,13 @@ from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.db import transaction
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.decorators import action
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
+from rest_framework.viewsets import ViewSet
 
 from accounts.authentication import TokenAuthentication
 from accounts.models import Token, User
@@ -29,17 +31,27 @@ from accounts.serializers import (
     UserSerializer,
 )
 from accounts.services import change_user, delete_user, register_user, set_active
+from iotflow.lib.errors import Error
 from iotflow.lib.pagination import PAGE, paginate
 from iotflow.lib.timeparse import format_datetime
 
+FOR_STAFF = {"list", "destroy", "activate", "deactivate"}
 SEARCH = OpenApiParameter("search", str, description="Part of username or e-mail address.")
+
+
+def caller(request: Request) -> User:
+    return cast(User, request.user)
+
+
+def answer(message: str, user: User) -> Response:
+    return Response({"status": "success", "message": message, "user": UserSerializer(user).data})
 
 
 class RegisterView(APIView):
     authentication_classes = []
     permission_classes = []
 
-    @extend_schema(request=RegisterSerializer, responses={201: UserAnswer})
+    @extend_schema(request=RegisterSerializer, responses={201: UserAnswer, 409: Error})
     def post(self, request: Request) -> Response:
         """Register a user: username, e-mail address, password."""
         serializer = RegisterSerializer(data=request.data)
@@ -62,7 +74,7 @@ class LoginView(APIView):
     def get_authenticate_header(self, request: Request) -> str:
         return "Bearer"  # without a challenge DRF would turn a 401 into a 403
 
-    @extend_schema(request=LoginSerializer, responses={200: LoginAnswer})
+    @extend_schema(request=LoginSerializer, responses={200: LoginAnswer, 401: Error})
     def post(self, request: Request) -> Response:
         """Log in with username or e-mail address and password; the token is shown only here."""
         serializer = LoginSerializer(data=request.data)
@@ -87,77 +99,6 @@ class LoginView(APIView):
         )
 
 
-class UsersView(APIView):
-    permission_classes = [IsStaff]
-
-    @extend_schema(parameters=[*PAGE, SEARCH], responses=UserList)
-    def get(self, request: Request) -> Response:
-        """All users, for staff."""
-        users = User.objects.matching(request.query_params.get("search", ""))
-        page = paginate(request, users)
-        return Response(
-            {
-                "status": "success",
-                "users": UserSerializer(page.rows, many=True).data,
-                "meta": page.meta,
-            }
-        )
-
-
-class OneUserView(APIView):
-    permission_classes = [IsUser]
-
-    def get_permissions(self) -> list[BasePermission]:
-        return [IsStaff() if self.request.method == "DELETE" else IsUser()]
-
-    def user(self, request: Request, user_id: UUID) -> User:
-        return get_object_or_404(User.objects.visible_to(caller(request)), user_id=user_id)
-
-    @extend_schema(responses=OneUser)
-    def get(self, request: Request, user_id: UUID) -> Response:
-        """A user's profile: one's own, or anybody's for staff."""
-        user = self.user(request, user_id)
-        return Response({"status": "success", "user": UserSerializer(user).data})
-
-    @extend_schema(request=ChangeUserSerializer, responses=UserAnswer)
-    def put(self, request: Request, user_id: UUID) -> Response:
-        """Change username, e-mail address or password; the rest stays."""
-        user = self.user(request, user_id)
-        serializer = ChangeUserSerializer(user, data=request.data, partial=True)
-        serializer.is_valid(raise_exception=True)
-        keep = request.auth if isinstance(request.auth, Token) else None
-        change_user(user=user, fields=serializer.validated_data, actor=caller(request), keep=keep)
-        return answer("User updated", user)
-
-    @extend_schema(responses=MessageAnswer)
-    def delete(self, request: Request, user_id: UUID) -> Response:
-        """Delete a user with devices, groups and telemetry, for staff."""
-        delete_user(user=self.user(request, user_id), actor=caller(request))
-        return Response({"status": "success", "message": "User deleted"})
-
-
-class UserActivityView(APIView):
-    """PATCH /users/{user_id}/activate and /deactivate, for staff."""
-
-    permission_classes = [IsStaff]
-    active = True
-
-    @extend_schema(request=None, responses=UserAnswer)
-    def patch(self, request: Request, user_id: UUID) -> Response:
-        """Let a user, with all devices, act again or not."""
-        user = get_object_or_404(User, user_id=user_id)
-        set_active(users=[user], active=self.active, actor=caller(request))
-        return answer("User activated" if self.active else "User deactivated", user)
-
-
-def caller(request: Request) -> User:
-    return cast(User, request.user)
-
-
-def answer(message: str, user: User) -> Response:
-    return Response({"status": "success", "message": message, "user": UserSerializer(user).data})
-
-
 class LogoutView(APIView):
     authentication_classes = [TokenAuthentication]
     permission_classes = [IsUser]
@@ -169,3 +110,67 @@ class LogoutView(APIView):
             request.auth.delete()
             user_logged_out.send(sender=User, request=request._request, user=request.user)
         return Response({"status": "success", "message": "Logged out"})
+
+
+class UserViewSet(ViewSet):
+    lookup_url_kwarg = "user_id"
+    lookup_value_converter = "uuid"
+
+    def get_permissions(self) -> list[BasePermission]:
+        return [IsStaff() if self.action in FOR_STAFF else IsUser()]
+
+    def user(self, request: Request, user_id: UUID) -> User:
+        return get_object_or_404(User.objects.visible_to(caller(request)), user_id=user_id)
+
+    @extend_schema(parameters=[*PAGE, SEARCH], responses=UserList)
+    def list(self, request: Request) -> Response:
+        """All users, for staff."""
+        users = User.objects.matching(request.query_params.get("search", ""))
+        page = paginate(request, users)
+        return Response(
+            {
+                "status": "success",
+                "users": UserSerializer(page.rows, many=True).data,
+                "meta": page.meta,
+            }
+        )
+
+    @extend_schema(responses=OneUser)
+    def retrieve(self, request: Request, user_id: UUID) -> Response:
+        """A user's profile: one's own, or anybody's for staff."""
+        user = self.user(request, user_id)
+        return Response({"status": "success", "user": UserSerializer(user).data})
+
+    @extend_schema(
+        request=ChangeUserSerializer(partial=True), responses={200: UserAnswer, 409: Error}
+    )
+    def update(self, request: Request, user_id: UUID) -> Response:
+        """Change username, e-mail address or password; the rest stays."""
+        user = self.user(request, user_id)
+        serializer = ChangeUserSerializer(user, data=request.data, partial=True)
+        serializer.is_valid(raise_exception=True)
+        keep = request.auth if isinstance(request.auth, Token) else None
+        change_user(user=user, fields=serializer.validated_data, actor=caller(request), keep=keep)
+        return answer("User updated", user)
+
+    @extend_schema(responses=MessageAnswer)
+    def destroy(self, request: Request, user_id: UUID) -> Response:
+        """Delete a user with devices, groups and telemetry, for staff."""
+        delete_user(user=self.user(request, user_id), actor=caller(request))
+        return Response({"status": "success", "message": "User deleted"})
+
+    @extend_schema(request=None, responses=UserAnswer)
+    @action(detail=True, methods=["patch"])
+    def activate(self, request: Request, user_id: UUID) -> Response:
+        """Let a user, with all devices, act again; for staff."""
+        user = self.user(request, user_id)
+        set_active(users=[user], active=True, actor=caller(request))
+        return answer("User activated", user)
+
+    @extend_schema(request=None, responses=UserAnswer)
+    @action(detail=True, methods=["patch"])
+    def deactivate(self, request: Request, user_id: UUID) -> Response:
+        """Refuse a user, with all devices, from the next request on; for staff."""
+        user = self.user(request, user_id)
+        set_active(users=[user], active=False, actor=caller(request))
+        return answer("User deactivated", user)

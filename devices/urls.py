@@ -1,24 +1,21 @@
-from django.urls import path
+from django.urls import include, path
+from rest_framework.routers import SimpleRouter
 
-from devices import views
+from devices.views import own
+from devices.views.devices import DeviceViewSet
+from devices.views.groups import GroupViewSet, MemberViewSet
+from devices.views.staff import StaffDeviceViewSet
+
+router = SimpleRouter(trailing_slash=False, use_regex_path=False)
+router.register("devices", DeviceViewSet, "device")
+router.register("groups", GroupViewSet, "group")
+router.register("groups/<int:group_id>/devices", MemberViewSet, "member")
+router.register("admin/devices", StaffDeviceViewSet, "staff-device")
 
 urlpatterns = [
-    path("devices", views.DevicesView.as_view()),
-    path("devices/register", views.RegisterView.as_view()),
-    path("devices/status", views.OwnStatusView.as_view()),
-    path("devices/heartbeat", views.HeartbeatView.as_view()),
-    path("devices/config", views.OwnConfigView.as_view()),
-    path("devices/credentials", views.CredentialsView.as_view()),
-    path("devices/user/<uuid:user_id>", views.DevicesOfUserView.as_view()),
-    path("devices/<int:device_id>/status", views.StatusView.as_view()),
-    path("devices/<int:device_id>/groups", views.GroupsOfDeviceView.as_view()),
-    path("groups", views.GroupsView.as_view()),
-    path("groups/<int:group_id>", views.OneGroupView.as_view()),
-    path("groups/<int:group_id>/devices", views.GroupDevicesView.as_view()),
-    path("groups/<int:group_id>/devices/<int:device_id>", views.GroupDeviceView.as_view()),
-    path("groups/<int:group_id>/devices/bulk", views.GroupBulkView.as_view()),
-    path("admin/devices", views.AllDevicesView.as_view()),
-    path("admin/devices/statuses", views.AllStatusesView.as_view()),
-    path("admin/devices/<int:device_id>", views.AnyDeviceView.as_view()),
-    path("admin/devices/<int:device_id>/status", views.AdminStatusView.as_view()),
+    path("devices/status", own.OwnStatusView.as_view()),
+    path("devices/heartbeat", own.HeartbeatView.as_view()),
+    path("devices/config", own.OwnConfigView.as_view()),
+    path("devices/credentials", own.CredentialsView.as_view()),
+    path("", include(router.urls)),
 ]

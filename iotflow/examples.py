@@ -50,6 +50,7 @@ REQUESTS: dict[str, Example] = {
         "password": "correct horse 42",
     },
     "post_auth_login": {"username": "ada", "password": "correct horse 42"},
+    "put_user": {"email": "ada@example.org"},
     "post_devices_register": {
         "name": "Boiler",
         "location": "Cellar",
@@ -62,9 +63,11 @@ REQUESTS: dict[str, Example] = {
         "timestamp": "2026-01-31T12:05:00Z",
     },
     "post_groups": {"name": "House", "color": "#0A66C2"},
+    "put_group": {"description": "All of the house"},
     "patch_group": {"description": "All of the house"},
     "post_group_devices": {"device_id": 12},
     "post_group_devices_bulk": {"device_ids": [12, 13]},
+    "put_admin_device": {"location": "Attic"},
     "put_admin_device_status": {"status": "maintenance"},
 }
 RESPONSES: dict[str, dict[str, Example]] = {

@@ -15,7 +15,7 @@ from accounts.models import User
 from devices.authentication import ApiKeyAuthentication, DevicePrincipal, IsWritingDevice
 from devices.models import Device
 from devices.views import UserView, current_device, current_user
-from iotflow.lib.errors import StoreAway
+from iotflow.lib.errors import Error, StoreAway
 from telemetry import selectors, serializers, services
 from telemetry.stores import Refused, telemetry_store
 
@@ -34,7 +34,7 @@ class SubmitView(APIView):
 
     @extend_schema(
         request=serializers.SubmitBody,
-        responses={201: serializers.SubmitAnswer},
+        responses={201: serializers.SubmitAnswer, 409: Error},
         parameters=[OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER)],
     )
     def post(self, request: Request) -> Response:

@@ -1,11 +1,12 @@
-"""Devices and groups as the API shows and takes them."""
+"""Devices as the API shows and takes them."""
 
 from collections.abc import Iterable
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
-from devices.models import ApiKey, Device, DeviceGroup
+from devices.models import Device
 from devices.presence import Presence
 from iotflow.lib.pagination import PageMeta
 from iotflow.lib.timeparse import format_datetime
@@ -118,17 +119,23 @@ class DeviceAnswer(serializers.Serializer[Any]):
     device = DeviceBody()
 
 
+class ChangedDevice(DeviceAnswer):
+    message = serializers.CharField()
+
+
 class DeviceMessage(serializers.Serializer[Any]):
     message = serializers.CharField()
     device = DeviceBody()
 
 
+@extend_schema_serializer(many=False)
 class DeviceList(serializers.Serializer[Any]):
     status = serializers.CharField()
     devices = DeviceBody(many=True)
     meta = PageMeta()
 
 
+@extend_schema_serializer(many=False)
 class DevicesOfUser(DeviceList):
     user_id = serializers.CharField()
     username = serializers.CharField()
@@ -144,6 +151,7 @@ class DeviceStatusRow(serializers.Serializer[Any]):
     last_seen = serializers.CharField(allow_null=True)
 
 
+@extend_schema_serializer(many=False)
 class DeviceStatuses(serializers.Serializer[Any]):
     status = serializers.CharField()
     devices = DeviceStatusRow(many=True)
@@ -163,129 +171,3 @@ class Heartbeat(serializers.Serializer[Any]):
     message = serializers.CharField()
     device_id = serializers.IntegerField()
     timestamp = serializers.CharField()
-
-
-class Credentials(serializers.Serializer[Any]):
-    device_id = serializers.IntegerField()
-    name = serializers.CharField()
-    key_prefix = serializers.CharField()
-    created_at = serializers.CharField()
-    last_used = serializers.CharField(allow_null=True)
-    expires_at = serializers.CharField(allow_null=True)
-
-
-def credentials_body(api_key: ApiKey, last_used: Any) -> dict[str, Any]:
-    return {
-        "status": "success",
-        "id": api_key.device_id,
-        "device_id": api_key.device_id,
-        "name": api_key.device.name,
-        "key_prefix": api_key.prefix,
-        "created_at": format_datetime(api_key.created_at),
-        "last_used": format_datetime(last_used),
-        "expires_at": format_datetime(api_key.expires_at),
-    }
-
-
-class GroupFields(serializers.ModelSerializer[DeviceGroup]):
-    """What an owner says about a group."""
-
-    class Meta:
-        model = DeviceGroup
-        fields = ["name", "description", "color"]
-
-
-class GroupSerializer(serializers.ModelSerializer[DeviceGroup]):
-    device_count = serializers.IntegerField()
-    created_at = serializers.SerializerMethodField()
-    updated_at = serializers.SerializerMethodField()
-
-    class Meta:
-        model = DeviceGroup
-        fields = [
-            "id",
-            "name",
-            "description",
-            "color",
-            "device_count",
-            "created_at",
-            "updated_at",
-        ]
-        read_only_fields = fields
-
-    def get_created_at(self, group: DeviceGroup) -> str | None:
-        return format_datetime(group.created_at)
-
-    def get_updated_at(self, group: DeviceGroup) -> str | None:
-        return format_datetime(group.updated_at)
-
-
-class GroupBody(GroupSerializer):
-    """A group in an answer; `devices` where they were asked for."""
-
-    devices = DeviceBody(many=True, required=False)
-
-    class Meta(GroupSerializer.Meta):
-        fields = [*GroupSerializer.Meta.fields, "devices"]
-
-
-class GroupAnswer(serializers.Serializer[Any]):
-    status = serializers.CharField()
-    group = GroupBody()
-
-
-class GroupMessage(GroupAnswer):
-    message = serializers.CharField()
-
-
-class GroupList(serializers.Serializer[Any]):
-    status = serializers.CharField()
-    groups = GroupBody(many=True)
-    meta = PageMeta()
-
-
-class MembershipOf(GroupSerializer):
-    added_at = serializers.CharField()
-
-    class Meta(GroupSerializer.Meta):
-        fields = [*GroupSerializer.Meta.fields, "added_at"]
-
-
-class GroupsOfDevice(serializers.Serializer[Any]):
-    status = serializers.CharField()
-    device_id = serializers.IntegerField()
-    device_name = serializers.CharField()
-    groups = MembershipOf(many=True)
-    total_groups = serializers.IntegerField()
-
-
-class AddDevice(serializers.Serializer[Any]):
-    device_id = serializers.IntegerField(min_value=1, max_value=2**63 - 1)
-
-
-class AddDevices(serializers.Serializer[Any]):
-    device_ids = serializers.ListField(
-        child=serializers.IntegerField(min_value=1, max_value=2**63 - 1),
-        allow_empty=False,
-        max_length=1000,
-    )
-
-
-class BulkAnswer(serializers.Serializer[Any]):
-    status = serializers.CharField()
-    message = serializers.CharField()
-    added = serializers.IntegerField()
-    skipped = serializers.IntegerField()
-
-
-class Membership(serializers.Serializer[Any]):
-    id = serializers.IntegerField()
-    group_id = serializers.IntegerField()
-    device_id = serializers.IntegerField()
-    added_at = serializers.CharField()
-
-
-class MembershipAnswer(serializers.Serializer[Any]):
-    status = serializers.CharField()
-    message = serializers.CharField()
-    membership = Membership()

@@ -1,0 +1,54 @@
+"""Who asks, and what they may see: what every view of devices begins with."""
+
+from typing import cast
+
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import OpenApiParameter
+from rest_framework.request import Request
+from rest_framework.views import APIView
+from rest_framework.viewsets import ViewSet
+
+from accounts.models import User
+from accounts.permissions import IsUser
+from accounts.services import actor_name
+from devices.authentication import ApiKeyAuthentication, DevicePrincipal, IsDevice
+from devices.key_cache import DeviceRecord
+from devices.models import Device
+
+DEVICE_FILTERS = [
+    OpenApiParameter("status", str, enum=Device.Status.values),
+    OpenApiParameter("device_type", str),
+    OpenApiParameter("search", str, description="Part of name, description or location."),
+]
+
+
+def current_user(request: Request) -> User:
+    return cast(User, request.user)
+
+
+def current_actor(request: Request) -> str:
+    """How an event names whoever asks."""
+    return actor_name(current_user(request))
+
+
+def current_device(request: Request) -> DeviceRecord:
+    return cast(DevicePrincipal, request.user).device
+
+
+def visible_device(request: Request, device_id: int) -> Device:
+    return get_object_or_404(Device.objects.visible_to(current_user(request)), pk=device_id)
+
+
+class UserView(APIView):
+    permission_classes = [IsUser]
+
+
+class UserViewSet(ViewSet):
+    permission_classes = [IsUser]
+
+
+class DeviceView(APIView):
+    """Answers a device about itself; switched off or not."""
+
+    authentication_classes = [ApiKeyAuthentication]
+    permission_classes = [IsDevice]

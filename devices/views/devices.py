@@ -1,0 +1,111 @@
+"""Devices, as their owners and staff see them."""
+
+from uuid import UUID
+
+from django.db.models import Prefetch
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import extend_schema
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts.models import User
+from devices import services
+from devices.filters import filtered
+from devices.models import Device, DeviceGroup, GroupMembership
+from devices.presence import presence, presences
+from devices.serializers import devices as shapes
+from devices.serializers import groups as group_shapes
+from devices.views.base import (
+    DEVICE_FILTERS,
+    UserViewSet,
+    current_actor,
+    current_user,
+    visible_device,
+)
+from iotflow.lib.errors import Error
+from iotflow.lib.pagination import PAGE, paginate
+from iotflow.lib.timeparse import format_datetime
+
+
+class DeviceViewSet(UserViewSet):
+    lookup_url_kwarg = "device_id"
+    lookup_value_converter = "int"
+
+    @extend_schema(parameters=[*PAGE, *DEVICE_FILTERS], responses=shapes.DeviceList)
+    def list(self, request: Request) -> Response:
+        """Your devices; everybody's for staff."""
+        devices = filtered(Device.objects.visible_to(current_user(request)), request.query_params)
+        page = paginate(request, devices)
+        bodies = shapes.device_bodies(page.rows, presences(page.rows))
+        return Response({"status": "success", "devices": bodies, "meta": page.meta})
+
+    @extend_schema(request=shapes.DeviceFields, responses={201: shapes.RegisterAnswer, 409: Error})
+    @action(detail=False, methods=["post"])
+    def register(self, request: Request) -> Response:
+        """Register a device; its API key is shown only here."""
+        fields = shapes.DeviceFields(data=request.data)
+        fields.is_valid(raise_exception=True)
+        device, secret = services.register_device(
+            owner=current_user(request),
+            fields=fields.validated_data,
+            actor=current_actor(request),
+        )
+        body = shapes.device_body(device, presence(device))
+        return Response(
+            {
+                "message": "Device registered successfully",
+                "device": {**body, "api_key": secret},
+            },
+            status=201,
+        )
+
+    @extend_schema(parameters=[*PAGE, *DEVICE_FILTERS], responses=shapes.DevicesOfUser)
+    @action(detail=False, url_path="user/<uuid:user_id>")
+    def of_user(self, request: Request, user_id: UUID) -> Response:
+        """A user's devices: one's own, or anybody's for staff."""
+        owner = get_object_or_404(User.objects.visible_to(current_user(request)), user_id=user_id)
+        page = paginate(request, filtered(owner.devices.all(), request.query_params))
+        return Response(
+            {
+                "status": "success",
+                "user_id": str(owner.user_id),
+                "username": owner.username,
+                "total_devices": page.meta["total"],
+                "devices": shapes.device_bodies(page.rows, presences(page.rows)),
+                "meta": page.meta,
+            }
+        )
+
+    @extend_schema(responses=shapes.DeviceAnswer)
+    @action(detail=True)
+    def status(self, request: Request, device_id: int) -> Response:
+        """One device's state."""
+        device = visible_device(request, device_id)
+        body = shapes.device_body(device, presence(device))
+        return Response({"status": "success", "device": body})
+
+    @extend_schema(responses=group_shapes.GroupsOfDevice)
+    @action(detail=True)
+    def groups(self, request: Request, device_id: int) -> Response:
+        """The groups that this device is in."""
+        device = visible_device(request, device_id)
+        memberships = GroupMembership.objects.filter(device=device).prefetch_related(
+            Prefetch("group", DeviceGroup.objects.with_device_count())
+        )
+        groups = [
+            {
+                **group_shapes.GroupSerializer(membership.group).data,
+                "added_at": format_datetime(membership.added_at),
+            }
+            for membership in memberships
+        ]
+        return Response(
+            {
+                "status": "success",
+                "device_id": device.pk,
+                "device_name": device.name,
+                "groups": groups,
+                "total_groups": len(groups),
+            }
+        )
