@@ -1,10 +1,14 @@
 """The OpenAPI document: what every operation shares, so that no view has to say it."""
 
 import re
+import threading
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, ClassVar
 
+from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema as BaseSchema
+from drf_spectacular.plumbing import is_serializer
 from drf_spectacular.utils import Direction
 from rest_framework.permissions import SAFE_METHODS, AllowAny, IsAuthenticated
 
@@ -62,6 +66,7 @@ TAGS = {
 }
 
 Node = dict[str, Any]
+_lock = threading.Lock()  # drf-spectacular's first time is not safe among threads
 
 
 class AutoSchema(BaseSchema):
@@ -101,9 +106,10 @@ class AutoSchema(BaseSchema):
 
     def _get_response_bodies(self, direction: Direction = "response") -> Node:
         """A deletion is answered 200 with a message here, not 204 with nothing."""
+        serializer = self.get_response_serializers()
+        if self.method == "DELETE" and is_serializer(serializer):
+            return {"200": self._get_response_for_code(serializer, "200", direction=direction)}
         bodies: Node = super()._get_response_bodies(direction)
-        if self.method == "DELETE" and "content" in bodies.get("204", {}):
-            bodies["200"] = bodies.pop("204")
         return bodies
 
     def _resolve_path_parameters(self, variables: list[str]) -> list[Node]:
@@ -133,6 +139,18 @@ class AutoSchema(BaseSchema):
         if StaffSession in authenticators and self.method not in SAFE_METHODS:
             return True  # without the CSRF token
         return bool({type(one) for one in self.view.get_permissions()} - self.NEVER_403)
+
+
+def document() -> Node:
+    """The whole document, made once in a process: it takes a second, and threads to wait for it."""
+    with _lock:
+        return _document()
+
+
+@cache
+def _document() -> Node:
+    made: Node = SchemaGenerator().get_schema(public=True)
+    return made
 
 
 def without_aliases(endpoints: list[tuple[str, str, str, Any]]) -> list[tuple[str, str, str, Any]]:

@@ -40,7 +40,9 @@ class Backfill:
             [reading for reading, no in zip(readings, refusals, strict=True) if no is None]
         )
         refused = [
-            (sample, str(no)) for sample, no in zip(samples, refusals, strict=True) if no is not None
+            (sample, str(no))
+            for sample, no in zip(samples, refusals, strict=True)
+            if no is not None
         ]
         self.stored += len(samples) - len(refused)
         return refused

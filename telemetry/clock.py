@@ -107,7 +107,8 @@ def _give_row(device_id: int, count: int) -> range:
     """
     now = _process_clock.next(device_id)
     last = Case(
-        When(last_given_ms__gte=now, then=F("last_given_ms") + count), default=Value(now + count - 1)
+        When(last_given_ms__gte=now, then=F("last_given_ms") + count),
+        default=Value(now + count - 1),
     )
     end = now + count - 1
     with transaction.atomic():

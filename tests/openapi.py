@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from drf_spectacular.generators import SchemaGenerator
 from openapi_schema_validator import OAS31Validator
+
+from iotflow.schema import document
 
 METHODS = ("get", "post", "put", "patch", "delete")
 PARAMETER = re.compile(r"\{\w+\}")
@@ -31,11 +32,6 @@ class Operation:
         node = self.node["responses"].get(str(status))
         assert node, f"{self.method} {self.path} does not document {status}"
         return resolved(node)
-
-
-@cache
-def document() -> dict[str, Any]:
-    return SchemaGenerator().get_schema(public=True)
 
 
 @cache

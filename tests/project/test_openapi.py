@@ -12,8 +12,8 @@ from django.test import Client
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from iotflow import examples
-from iotflow.schema import TAGS
-from tests.openapi import PARAMETER, Operation, document, errors, operations, resolved
+from iotflow.schema import TAGS, document
+from tests.openapi import PARAMETER, Operation, errors, operations, resolved
 
 SCHEMES = {"deviceKey", "userToken", "staffSession"}
 
@@ -66,6 +66,14 @@ def test_every_parameter_of_a_path_is_described():
         named = {name.strip("{}") for name in PARAMETER.findall(operation.path)}
         assert set(parameters) == named, operation.key
         assert all(parameter["description"] for parameter in parameters.values()), operation.key
+
+
+def test_every_success_has_a_body():
+    for operation in every_operation():
+        successes = [status for status in operation.node["responses"] if status < "300"]
+        assert successes, operation.key
+        for status in successes:
+            assert operation.response(int(status))["content"], operation.key
 
 
 def test_every_error_has_the_one_shape_and_every_operation_may_be_429():
