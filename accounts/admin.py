@@ -7,7 +7,7 @@ from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.db import transaction
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Model, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
 from unfold.admin import ModelAdmin
@@ -106,6 +106,13 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
             if request.method == "POST" and response.status_code == 302:
                 announce_password(user=User.objects.get(pk=id), actor=staff_user(request))
         return response
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        return [*self.readonly_fields, *(["is_active"] if obj == request.user else [])]
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Nobody deletes or deactivates themselves: it would end their own session."""
+        return obj != request.user and super().has_delete_permission(request, obj)
 
     def delete_model(self, request: HttpRequest, obj: User) -> None:
         delete_user(user=obj, actor=staff_user(request))

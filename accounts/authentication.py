@@ -7,6 +7,7 @@ from django.utils import timezone
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.plumbing import build_bearer_security_scheme_object
 from knox.auth import TokenAuthentication as KnoxTokenAuthentication
+from knox.settings import knox_settings
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
@@ -23,6 +24,13 @@ class TokenAuthentication(KnoxTokenAuthentication):
         except UnicodeDecodeError:
             raise AuthenticationFailed("Invalid token.") from None
         return super().authenticate_credentials(token)
+
+    def renew_token(self, auth_token: Token) -> None:
+        """Put off the expiry, but write at most once an hour; one that ends meanwhile has ended."""
+        now = timezone.now()
+        expiry = now + knox_settings.TOKEN_TTL
+        if (expiry - auth_token.expiry).total_seconds() > knox_settings.MIN_REFRESH_INTERVAL:
+            Token.objects.filter(pk=auth_token.pk).update(expiry=expiry, last_used=now)
 
     def _cleanup_token(self, auth_token: Token) -> bool:
         """Whether the token has expired. The worker deletes those, so no request has to look."""

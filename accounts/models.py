@@ -68,6 +68,8 @@ class Token(AbstractAuthToken):
 
     id = models.BigAutoField(primary_key=True)
     digest = models.CharField(max_length=CONSTANTS.DIGEST_LENGTH, unique=True)
+    # Written when use renews the expiry, so at most an hour behind; null until then.
+    last_used = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         ordering = ["-id"]

@@ -7,7 +7,7 @@ from django.core.exceptions import ValidationError as DjangoValidationError
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
-from accounts.models import EMAIL, USERNAME, User
+from accounts.models import EMAIL, USERNAME, Token, User
 from iotflow.lib.pagination import PageMeta
 from iotflow.lib.timeparse import format_datetime
 
@@ -113,3 +113,41 @@ class LoginAnswer(UserAnswer):
 class MessageAnswer(serializers.Serializer[Any]):
     status = serializers.CharField()
     message = serializers.CharField()
+
+
+class TokensEnded(MessageAnswer):
+    ended = serializers.IntegerField()
+
+
+class TokenSerializer(serializers.ModelSerializer[Token]):
+    """A token in an answer: everything but the token. `last_used` is at most an hour behind."""
+
+    prefix = serializers.CharField(source="token_key", read_only=True)
+    created_at = serializers.SerializerMethodField()
+    expires_at = serializers.SerializerMethodField()
+    last_used = serializers.SerializerMethodField()
+    current = serializers.SerializerMethodField(help_text="Whether this request came with it.")
+
+    class Meta:
+        model = Token
+        fields = ["id", "prefix", "created_at", "expires_at", "last_used", "current"]
+        read_only_fields = fields
+
+    def get_created_at(self, token: Token) -> str | None:
+        return format_datetime(token.created)
+
+    def get_expires_at(self, token: Token) -> str | None:
+        return format_datetime(token.expiry)
+
+    def get_last_used(self, token: Token) -> str | None:
+        return format_datetime(token.last_used)
+
+    def get_current(self, token: Token) -> bool:
+        return bool(token == self.context["current"])
+
+
+@extend_schema_serializer(many=False)
+class TokenList(serializers.Serializer[Any]):
+    status = serializers.CharField()
+    tokens = TokenSerializer(many=True)
+    meta = PageMeta()

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from accounts.models import Token, User
 from accounts.signals import user_activity_changed
@@ -41,9 +42,11 @@ def taken(username: str, email: str) -> dict[str, str]:
 def set_active(*, users: Iterable[User], active: bool, actor: User | None) -> int:
     """Activate or deactivate users; a deactivated one's tokens end and their keys are refused.
 
-    Returns how many were not so already.
+    Returns how many were not so already. Conflict when the actor would deactivate themselves.
     """
     changed = [user for user in users if user.is_active != active]
+    if not active and actor in changed:
+        raise Conflict("You cannot deactivate yourself; other staff can.")
     for user in changed:
         user.is_active = active
         user.save(update_fields=["is_active"])
@@ -92,8 +95,22 @@ def change_user(
 
 
 @transaction.atomic
+def end_tokens(*, user: User, tokens: QuerySet[Token]) -> int:
+    """End these tokens of the user's; how many."""
+    count, _ = tokens.filter(user=user).delete()
+    if count:
+        record_user(Kind.USER_TOKENS_ENDED, user, f"ended {count} token(s)", user)
+    return count
+
+
+@transaction.atomic
 def delete_user(*, user: User, actor: User | None) -> None:
-    """Delete the user with everything they own; telemetry follows in the background."""
+    """Delete the user with everything they own; telemetry follows in the background.
+
+    Conflict when the actor would delete themselves.
+    """
+    if user == actor:
+        raise Conflict("You cannot delete yourself; other staff can.")
     record_user(Kind.USER_DELETED, user, "was deleted", actor)
     user.delete()
 

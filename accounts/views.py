@@ -6,10 +6,11 @@ from uuid import UUID
 from django.contrib.auth import authenticate
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.db import transaction
+from django.http import Http404
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -26,11 +27,14 @@ from accounts.serializers import (
     MessageAnswer,
     OneUser,
     RegisterSerializer,
+    TokenList,
+    TokensEnded,
+    TokenSerializer,
     UserAnswer,
     UserList,
     UserSerializer,
 )
-from accounts.services import change_user, delete_user, register_user, set_active
+from accounts.services import change_user, delete_user, end_tokens, register_user, set_active
 from iotflow.lib.errors import Error
 from iotflow.lib.pagination import PAGE, paginate
 from iotflow.lib.timeparse import format_datetime
@@ -112,6 +116,39 @@ class LogoutView(APIView):
         return Response({"status": "success", "message": "Logged out"})
 
 
+class LogoutAllView(APIView):
+    authentication_classes = [TokenAuthentication]
+    permission_classes = [IsUser]
+
+    @extend_schema(request=None, responses=TokensEnded)
+    def post(self, request: Request) -> Response:
+        """End every token of yours, this one too."""
+        ended = end_tokens(user=caller(request), tokens=Token.objects.all())
+        return Response({"status": "success", "message": f"{ended} token(s) ended", "ended": ended})
+
+
+class TokenViewSet(ViewSet):
+    """One's own tokens; not even staff see others'."""
+
+    permission_classes = [IsUser]
+    lookup_url_kwarg = "token_id"
+    lookup_value_converter = "int"
+
+    @extend_schema(parameters=PAGE, responses=TokenList)
+    def list(self, request: Request) -> Response:
+        """Your tokens, newest first; never the tokens themselves."""
+        page = paginate(request, Token.objects.filter(user=caller(request)))
+        tokens = TokenSerializer(page.rows, many=True, context={"current": request.auth})
+        return Response({"status": "success", "tokens": tokens.data, "meta": page.meta})
+
+    @extend_schema(responses={200: MessageAnswer})
+    def destroy(self, request: Request, token_id: int) -> Response:
+        """End one of your tokens."""
+        if not end_tokens(user=caller(request), tokens=Token.objects.filter(pk=token_id)):
+            raise Http404
+        return Response({"status": "success", "message": "Token ended"})
+
+
 class UserViewSet(ViewSet):
     lookup_url_kwarg = "user_id"
     lookup_value_converter = "uuid"
@@ -121,6 +158,13 @@ class UserViewSet(ViewSet):
 
     def user(self, request: Request, user_id: UUID) -> User:
         return get_object_or_404(User.objects.visible_to(caller(request)), user_id=user_id)
+
+    def changeable(self, request: Request, user_id: UUID) -> User:
+        """As `user`; staff do not become superusers by way of a superuser's password."""
+        user = self.user(request, user_id)
+        if user.is_superuser and not caller(request).is_superuser:
+            raise PermissionDenied("Only a superuser may change a superuser.")
+        return user
 
     @extend_schema(parameters=[*PAGE, SEARCH], responses=UserList)
     def list(self, request: Request) -> Response:
@@ -146,31 +190,31 @@ class UserViewSet(ViewSet):
     )
     def update(self, request: Request, user_id: UUID) -> Response:
         """Change username, e-mail address or password; the rest stays."""
-        user = self.user(request, user_id)
+        user = self.changeable(request, user_id)
         serializer = ChangeUserSerializer(user, data=request.data, partial=True)
         serializer.is_valid(raise_exception=True)
         keep = request.auth if isinstance(request.auth, Token) else None
         change_user(user=user, fields=serializer.validated_data, actor=caller(request), keep=keep)
         return answer("User updated", user)
 
-    @extend_schema(responses=MessageAnswer)
+    @extend_schema(responses={200: MessageAnswer, 409: Error})
     def destroy(self, request: Request, user_id: UUID) -> Response:
         """Delete a user with devices, groups and telemetry, for staff."""
-        delete_user(user=self.user(request, user_id), actor=caller(request))
+        delete_user(user=self.changeable(request, user_id), actor=caller(request))
         return Response({"status": "success", "message": "User deleted"})
 
     @extend_schema(request=None, responses=UserAnswer)
     @action(detail=True, methods=["patch"])
     def activate(self, request: Request, user_id: UUID) -> Response:
         """Let a user, with all devices, act again; for staff."""
-        user = self.user(request, user_id)
+        user = self.changeable(request, user_id)
         set_active(users=[user], active=True, actor=caller(request))
         return answer("User activated", user)
 
-    @extend_schema(request=None, responses=UserAnswer)
+    @extend_schema(request=None, responses={200: UserAnswer, 409: Error})
     @action(detail=True, methods=["patch"])
     def deactivate(self, request: Request, user_id: UUID) -> Response:
         """Refuse a user, with all devices, from the next request on; for staff."""
-        user = self.user(request, user_id)
+        user = self.changeable(request, user_id)
         set_active(users=[user], active=False, actor=caller(request))
         return answer("User deactivated", user)

@@ -36,7 +36,10 @@ class ApiKeyInline(TabularInline):
     """The device's keys, to look at; they are made by rotation."""
 
     model = ApiKey
-    fields = ["prefix", "state", "created_at", "last_used", "expires_at"]
+    fields = [
+        *("prefix", "label", "state", "valid_from", "expires_at"),
+        *("revoked_at", "created_at", "last_used"),
+    ]
     readonly_fields = fields
     extra = 0
     can_delete = False
@@ -49,12 +52,11 @@ class ApiKeyInline(TabularInline):
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
-    @display(description="state", label={"valid": "success", "revoked": "danger"})
+    @display(
+        description="state", label={"valid": "success", "pending": "info", "revoked": "danger"}
+    )
     def state(self, api_key: ApiKey) -> str:
-        if api_key.revoked_at is not None:
-            return "revoked"
-        expired = api_key.expires_at is not None and api_key.expires_at < timezone.now()
-        return "expired" if expired else "valid"
+        return api_key.state(timezone.now()).value
 
 
 class MembershipInline(TabularInline):
@@ -167,7 +169,7 @@ class DeviceAdmin(Memberships, ModelAdmin):
         device = get_object_or_404(Device, pk=object_id)
         secret = None
         if request.method == "POST":
-            secret = services.rotate_key(device=device, actor=actor(request))
+            _, secret = services.rotate_key(device=device, actor=actor(request))
         return self._key_page(request, device, secret)
 
     def _key_page(self, request: HttpRequest, device: Device, secret: str | None) -> HttpResponse:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication
@@ -57,7 +58,7 @@ def find_device(key: str) -> DeviceRecord | None:
     lookup = key_cache.find(digest)
     if lookup.record is not None:
         return lookup.record
-    api_key = ApiKey.objects.valid(timezone.now()).with_device().filter(digest=digest).first()
+    api_key = _stored(key, digest)
     if api_key is None:
         return None
     record = _record(api_key)
@@ -65,9 +66,34 @@ def find_device(key: str) -> DeviceRecord | None:
     return record
 
 
+def _stored(key: str, digest: str) -> ApiKey | None:
+    """The valid key of this digest, be it that it had to be moved under the present pepper."""
+    valid = ApiKey.objects.valid(timezone.now()).with_device()
+    api_key = valid.filter(digest=digest).first()
+    if api_key is None and settings.API_KEY_PEPPERS_OLD and _move(key, digest):
+        api_key = valid.filter(digest=digest).first()
+    return api_key
+
+
+def _move(key: str, digest: str) -> bool:
+    """Whether the key was made under a former pepper; it is under the present one then.
+
+    Whoever ends the key or changes its device meanwhile holds its row (`locked_digests`): they
+    come first and are seen when it is read again, or they invalidate the new digest. The former
+    one is invalidated here: a process whose present pepper it still is may have it cached.
+    """
+    former = [keys.digest(key, pepper) for pepper in settings.API_KEY_PEPPERS_OLD]
+    found = ApiKey.objects.valid(timezone.now()).filter(digest__in=former)
+    if not found.exists():
+        return False
+    with transaction.atomic():
+        key_cache.invalidate(found.locked_digests())
+        found.update(digest=digest, pepper=keys.fingerprint(settings.API_KEY_PEPPER))
+    return True
+
+
 def _record(api_key: ApiKey) -> DeviceRecord:
     device = api_key.device
-    ends = [moment.timestamp() for moment in (api_key.expires_at, api_key.revoked_at) if moment]
     return DeviceRecord(
         id=device.pk,
         name=device.name,
@@ -78,7 +104,7 @@ def _record(api_key: ApiKey) -> DeviceRecord:
         latest_epoch=device.latest_epoch,
         key_id=api_key.pk,
         key_prefix=api_key.prefix,
-        expires_at=min(ends, default=None),
+        expires_at=api_key.expires_at.timestamp() if api_key.expires_at else None,
     )
 
 

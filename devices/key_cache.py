@@ -47,7 +47,7 @@ class DeviceRecord:
     latest_epoch: int
     key_id: int
     key_prefix: str
-    expires_at: float | None  # seconds since 1970, the earlier of expiry and revocation
+    expires_at: float | None  # seconds since 1970
 
     @property
     def may_write(self) -> bool:

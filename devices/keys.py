@@ -28,6 +28,11 @@ def shown(key: str) -> str:
     return key[:SHOWN]
 
 
+def fingerprint(pepper: str) -> str:
+    """8 hexadecimal characters that name a pepper without giving it away."""
+    return hashlib.sha256(b"iotflow pepper " + pepper.encode()).hexdigest()[:8]
+
+
 def digest(key: str, pepper: str) -> str:
     """64 hexadecimal characters, the same for the same key and pepper."""
     return hmac.new(pepper.encode(), key.encode("utf-8", "replace"), hashlib.sha256).hexdigest()

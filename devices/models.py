@@ -1,5 +1,6 @@
 """Devices, their keys and groups."""
 
+from datetime import datetime
 from typing import ClassVar
 
 from django.conf import settings
@@ -37,6 +38,7 @@ class Device(models.Model):
     updated_at = models.DateTimeField(auto_now=True)
     # Deleting a range of telemetry moves the latest values to a new epoch (telemetry.stores).
     latest_epoch = models.PositiveIntegerField(default=0, editable=False)
+    epochs_given = models.PositiveIntegerField(default=0, editable=False)
     # The last time the server gave a reading, in ms, while Redis was away (telemetry.clock).
     last_given_ms = models.BigIntegerField(default=0, editable=False)
 
@@ -59,11 +61,21 @@ class Device(models.Model):
 class ApiKey(models.Model):
     """A device's credential. The key itself is shown once and never stored."""
 
+    class State(models.TextChoices):
+        VALID = "valid"
+        PENDING = "pending"  # not valid yet
+        EXPIRED = "expired"
+        REVOKED = "revoked"
+
     device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="keys")
+    label = models.CharField(max_length=100, blank=True, default="", db_default="")
     digest = models.CharField(max_length=64, unique=True, editable=False)
+    # The fingerprint of the pepper of the digest; empty for a key older than this field.
+    pepper = models.CharField(max_length=8, blank=True, default="", db_default="", editable=False)
     prefix = models.CharField("starts with", max_length=16, editable=False)
     created_at = models.DateTimeField("created", auto_now_add=True)
     last_used = models.DateTimeField(null=True, editable=False)
+    valid_from = models.DateTimeField("valid from", null=True, blank=True)
     expires_at = models.DateTimeField("expires", null=True, blank=True)
     revoked_at = models.DateTimeField("revoked", null=True, editable=False)
 
@@ -76,6 +88,15 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.prefix}…"
+
+    def state(self, now: datetime) -> State:
+        if self.revoked_at is not None:
+            return self.State.REVOKED
+        if self.expires_at is not None and self.expires_at <= now:
+            return self.State.EXPIRED
+        if self.valid_from is not None and self.valid_from > now:
+            return self.State.PENDING
+        return self.State.VALID
 
 
 class KeyInvalidation(models.Model):

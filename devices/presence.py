@@ -35,12 +35,13 @@ class Presence:
 
 
 def add_touches(pipe: Any, records: Collection[DeviceRecord], now_ms: int) -> None:
-    """Add to a pipeline: these devices were heard of at `now_ms`, with these keys."""
+    """Add to a pipeline: these devices were heard of at `now_ms`, with their keys, if any."""
     for device_id in {record.id for record in records}:
         pipe.set(_status_key(device_id), "online", ex=settings.ONLINE_SECONDS)
         pipe.set(_last_seen_key(device_id), now_ms, ex=DAY)
     pipe.zadd(_online_key(), {str(record.id): now_ms for record in records}, gt=True)
-    pipe.zadd(_used_key(), {str(record.key_id): now_ms for record in records}, gt=True)
+    if used := {str(record.key_id): now_ms for record in records if record.key_id}:
+        pipe.zadd(_used_key(), used, gt=True)
 
 
 def touch(records: Collection[DeviceRecord]) -> None:
@@ -84,15 +85,14 @@ def presence(device: Device) -> Presence:
     return presences([device])[device.pk]
 
 
-def key_last_used(api_key: ApiKey) -> datetime | None:
-    """When a device last wrote with this key."""
-    try:
-        with redis() as client:
-            score = client.zscore(_used_key(), str(api_key.pk))
-    except StoreAway:
-        score = None
-    moments = [api_key.last_used, None if score is None else to_datetime(int(score))]
-    return max((moment for moment in moments if moment), default=None)
+def keys_last_used(api_keys: Sequence[ApiKey]) -> dict[int, datetime | None]:
+    """When a device last wrote with each key, by id: one round trip for any number of them."""
+    exact = _exact_last_used([api_key.pk for api_key in api_keys])
+    answers = {}
+    for api_key in api_keys:
+        moments = [m for m in (exact.get(api_key.pk), api_key.last_used) if m is not None]
+        answers[api_key.pk] = max(moments, default=None)
+    return answers
 
 
 def flush(since_ms: int = 0) -> int:
@@ -150,6 +150,21 @@ def _exact_last_seen(device_ids: Sequence[int]) -> dict[int, datetime]:
         device_id: to_datetime(int(value))
         for device_id, value in zip(device_ids, values, strict=True)
         if value is not None
+    }
+
+
+def _exact_last_used(key_ids: Sequence[int]) -> dict[int, datetime]:
+    if not key_ids:
+        return {}
+    try:
+        with redis() as client:
+            scores = client.zmscore(_used_key(), [str(key_id) for key_id in key_ids])
+    except StoreAway:
+        return {}
+    return {
+        key_id: to_datetime(int(score))
+        for key_id, score in zip(key_ids, scores, strict=True)
+        if score is not None
     }
 
 

@@ -16,12 +16,17 @@ class Devices(models.QuerySet[Any]):
 
 
 class ApiKeys(models.QuerySet[Any]):
+    def unended(self, now: datetime) -> "ApiKeys":
+        """Neither revoked nor expired at `now`; some may not be valid yet."""
+        return self.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
+
     def valid(self, now: datetime) -> "ApiKeys":
-        """Neither revoked nor expired at `now`."""
-        return self.filter(
-            Q(expires_at=None) | Q(expires_at__gt=now),
-            Q(revoked_at=None) | Q(revoked_at__gt=now),
-        )
+        """What opens a door at `now`."""
+        return self.unended(now).filter(Q(valid_from=None) | Q(valid_from__lte=now))
+
+    def locked_digests(self) -> list[str]:
+        """Their digests, and nobody moves them to another pepper before the transaction ends."""
+        return list(self.select_for_update().order_by("pk").values_list("digest", flat=True))
 
     def with_device(self) -> "ApiKeys":
         return self.select_related("device__owner")

@@ -14,9 +14,8 @@ from devices.services import delete_devices
 @receiver(user_activity_changed)
 def distrust_keys_of(sender: Any, users: Sequence[User], **kwargs: Any) -> None:
     """Devices act or are refused with their owner, from the next request on."""
-    key_cache.invalidate(
-        ApiKey.objects.filter(device__owner__in=users).values_list("digest", flat=True).iterator()
-    )
+    devices = Device.objects.filter(owner__in=users)
+    key_cache.invalidate(ApiKey.objects.filter(device__in=devices).locked_digests())
 
 
 @receiver(pre_delete, sender=User)

@@ -4,16 +4,19 @@ Each runs in one transaction: the change, the invalidation of cached keys, the e
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.http import Http404
 from django.utils import timezone
 
 from accounts.models import User
 from devices import key_cache, keys, presence
 from devices.models import ApiKey, Device, DeviceGroup, GroupMembership
+from devices.querysets import ApiKeys
 from devices.signals import devices_deleted
 from events import log
 from events.kinds import Kind
@@ -35,7 +38,7 @@ def register_device(*, owner: User, fields: Mapping[str, Any], actor: str) -> tu
 
 def equip_device(*, device: Device, actor: str) -> str:
     """The first key of a device just made, in the transaction that made it."""
-    secret = _new_key(device)
+    _, secret = _new_key(device, {})
     log.record(
         Kind.DEVICE_REGISTERED,
         f"Device {device.name} registered",
@@ -103,35 +106,68 @@ def record_change(*, device: Device, before: Mapping[str, Any], actor: str) -> N
 def set_status(*, devices: Iterable[Device], status: str, actor: str) -> int:
     """Give all of them the status; how many had another one."""
     changed = [device for device in devices if device.status != status]
-    invalidate_keys([device.pk for device in changed])
     for device in changed:
         before = {"status": device.status}
         device.status = status
         device.save(update_fields=["status", "updated_at"])
         record_change(device=device, before=before, actor=actor)
+    invalidate_keys([device.pk for device in changed])
     return len(changed)
 
 
 @transaction.atomic
-def rotate_key(*, device: Device, actor: str) -> str:
-    """A new key, shown now and never again; every older one of the device ends at once."""
-    _revoke(ApiKey.objects.filter(device=device, revoked_at=None))
-    secret = _new_key(device)
-    log.record(
-        Kind.DEVICE_KEY_ROTATED,
-        f"The key of device {device.name} was rotated",
-        actor=actor,
-        user_id=device.owner_id,
-        device_id=device.pk,
-        payload={"prefix": keys.shown(secret)},
+def rotate_key(
+    *,
+    device: Device,
+    actor: str,
+    grace_seconds: int = 0,
+    fields: Mapping[str, Any] | None = None,
+) -> tuple[ApiKey, str]:
+    """A new key and its secret, shown now and never again; every older one of the device ends.
+
+    They end at once, or `grace_seconds` from now where they would have lived longer. `fields`
+    are the new key's `label` and `expires_at`. Conflict when keys in their grace leave no room.
+    """
+    _lock(device)
+    older = ApiKey.objects.filter(device=device).unended(timezone.now())
+    if grace_seconds:
+        _expire(older, timezone.now() + timedelta(seconds=grace_seconds))
+        _check_room(device)
+    else:
+        _revoke(older)
+    api_key, secret = _new_key(device, fields or {})
+    _record_key(
+        Kind.DEVICE_KEY_ROTATED, api_key, "was rotated", actor, {"grace_seconds": grace_seconds}
     )
-    return secret
+    return api_key, secret
+
+
+@transaction.atomic
+def create_key(*, device: Device, fields: Mapping[str, Any], actor: str) -> tuple[ApiKey, str]:
+    """One more key and its secret, shown now and never again. Conflict when there is no room.
+
+    `fields` are its `label`, `valid_from` and `expires_at`.
+    """
+    _lock(device)
+    _check_room(device)
+    api_key, secret = _new_key(device, fields)
+    _record_key(Kind.DEVICE_KEY_CREATED, api_key, "was created", actor)
+    return api_key, secret
+
+
+@transaction.atomic
+def revoke_key(*, api_key: ApiKey, actor: str) -> None:
+    """End the key at once, and for ever."""
+    _lock(api_key.device)
+    if _revoke(ApiKey.objects.filter(pk=api_key.pk, revoked_at=None)):
+        _record_key(Kind.DEVICE_KEY_REVOKED, api_key, "was revoked", actor)
 
 
 @transaction.atomic
 def delete_devices(*, devices: Iterable[Device], actor: str) -> int:
     """Delete them with keys and memberships at once; their telemetry follows in the background."""
-    doomed = list(devices)
+    named = [device.pk for device in devices]
+    doomed = list(Device.objects.select_for_update().filter(pk__in=named).order_by("pk"))
     ids = [device.pk for device in doomed]
     invalidate_keys(ids)
     devices_deleted.send(sender=Device, device_ids=ids)
@@ -150,9 +186,7 @@ def delete_devices(*, devices: Iterable[Device], actor: str) -> int:
 
 def invalidate_keys(device_ids: Collection[int]) -> None:
     """Make every process ask the database again about these devices' keys."""
-    key_cache.invalidate(
-        ApiKey.objects.filter(device__in=device_ids).values_list("digest", flat=True)
-    )
+    key_cache.invalidate(ApiKey.objects.filter(device__in=device_ids).locked_digests())
 
 
 def create_group(*, owner: User, fields: Mapping[str, Any], actor: str) -> DeviceGroup:
@@ -224,6 +258,20 @@ def remove_from_group(*, membership: GroupMembership, actor: str) -> None:
     membership.delete()
 
 
+@transaction.atomic
+def remove_all_from_group(*, group: DeviceGroup, device_ids: Collection[int], actor: str) -> int:
+    """Take the devices out of the group, as many as are in it; how many left."""
+    leaving = list(
+        group.memberships.select_for_update(of=("self",))
+        .select_related("group", "device")
+        .filter(device__in=device_ids)
+    )
+    for membership in leaving:
+        record_membership(Kind.GROUP_DEVICE_REMOVED, membership, actor)
+    GroupMembership.objects.filter(pk__in=[membership.pk for membership in leaving]).delete()
+    return len(leaving)
+
+
 def record_membership(kind: Kind, membership: GroupMembership, actor: str) -> None:
     """Record that a device joined or left a group."""
     what = "has" if kind == Kind.GROUP_DEVICE_ADDED else "no longer has"
@@ -244,17 +292,60 @@ def record_group(
     )
 
 
-def _new_key(device: Device) -> str:
+def _lock(device: Device) -> None:
+    """Whoever changes the keys of a device does so one after another. Http404 when it is gone."""
+    if not Device.objects.select_for_update().filter(pk=device.pk).exists():
+        raise Http404
+
+
+def _check_room(device: Device) -> None:
+    unended = ApiKey.objects.filter(device=device).unended(timezone.now()).count()
+    if unended >= settings.KEYS_PER_DEVICE:
+        raise Conflict(f"The device has {unended} keys that have not ended. Revoke one first.")
+
+
+def _new_key(device: Device, fields: Mapping[str, Any]) -> tuple[ApiKey, str]:
     secret = keys.make()
-    ApiKey.objects.create(
+    api_key = ApiKey.objects.create(
         device=device,
         digest=keys.digest(secret, settings.API_KEY_PEPPER),
+        pepper=keys.fingerprint(settings.API_KEY_PEPPER),
         prefix=keys.shown(secret),
+        **fields,
     )
-    return secret
+    return api_key, secret
 
 
-def _revoke(api_keys: Any) -> None:
-    digests = list(api_keys.values_list("digest", flat=True))
+def _revoke(api_keys: ApiKeys) -> int:
+    """End them at once; how many. Whether a key is revoked does not depend on anybody's clock."""
+    digests = api_keys.locked_digests()
     api_keys.update(revoked_at=timezone.now())
     key_cache.invalidate(digests)
+    return len(digests)
+
+
+def _expire(api_keys: ApiKeys, end: datetime) -> None:
+    """Let them end at `end`, but for those that end before."""
+    later = api_keys.filter(Q(expires_at=None) | Q(expires_at__gt=end))
+    digests = later.locked_digests()
+    later.update(expires_at=end)
+    key_cache.invalidate(digests)
+
+
+def _record_key(
+    kind: Kind, api_key: ApiKey, what: str, actor: str, facts: Mapping[str, Any] | None = None
+) -> None:
+    device = api_key.device
+    log.record(
+        kind,
+        f"Key {api_key} of device {device.name} {what}",
+        actor=actor,
+        user_id=device.owner_id,
+        device_id=device.pk,
+        payload={
+            "key_id": api_key.pk,
+            "prefix": api_key.prefix,
+            "label": api_key.label,
+            **(facts or {}),
+        },
+    )

@@ -4,10 +4,12 @@ from rest_framework.routers import SimpleRouter
 from devices.views import own
 from devices.views.devices import DeviceViewSet
 from devices.views.groups import GroupViewSet, MemberViewSet
+from devices.views.keys import KeyViewSet
 from devices.views.staff import StaffDeviceViewSet
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 router.register("devices", DeviceViewSet, "device")
+router.register("devices/<int:device_id>/keys", KeyViewSet, "key")
 router.register("groups", GroupViewSet, "group")
 router.register("groups/<int:group_id>/devices", MemberViewSet, "member")
 router.register("admin/devices", StaffDeviceViewSet, "staff-device")

@@ -19,12 +19,17 @@ def document_id() -> Any:
     )
 
 
+def kinds() -> list[tuple[str, str]]:
+    """The choices of a kind; a function, so that a new kind is no change of the schema."""
+    return [(kind, kind) for kind in Kind.values]
+
+
 class EventLog(models.Model):
     """One thing that happened. Written once, never changed, gone after `expires_at`."""
 
     id = document_id()
     time = models.DateTimeField()
-    kind = models.CharField(max_length=40, choices=[(kind, kind) for kind in Kind.values])
+    kind = models.CharField(max_length=40, choices=kinds)
     severity = models.CharField(max_length=10, choices=Severity)
     message = models.CharField(max_length=500)
     actor = models.CharField(max_length=200, help_text="Who did it: user:…, device:… or system.")

@@ -27,7 +27,7 @@ from devices.services import (
     rotate_key,
 )
 from iotflow.lib.privatefile import read_private, write_private
-from telemetry.stores import telemetry_store
+from telemetry.latest import latest
 
 ACTOR = "system"
 ADMIN, USER = "admin", "demo"
@@ -141,7 +141,7 @@ def device_with_key(owner: User, name: str, kept: Kept, device_type: str) -> tup
     elif kept_key and _is_valid(device, kept_key):
         return device, str(kept_key)
     else:
-        secret = rotate_key(device=device, actor=ACTOR)
+        _, secret = rotate_key(device=device, actor=ACTOR)
     kept.put(f"key of {name}", secret)
     return device, secret
 
@@ -172,7 +172,7 @@ def groups(owner: User) -> None:
 
 
 def _has_data(device: Device) -> bool:
-    return bool(telemetry_store().latest(device.pk, device.latest_epoch))
+    return bool(latest(device.pk, device.latest_epoch))
 
 
 def _is_valid(device: Device, key: str) -> bool:

@@ -54,6 +54,8 @@ PATH_PARAMETERS = {
     "user_id": "The public id of a user, a UUID: `user_id` in their profile.",
     "device_id": "The `id` of a device.",
     "group_id": "The `id` of a group.",
+    "key_id": "The `id` of a key of the device.",
+    "token_id": "The `id` of one of your tokens.",
 }
 TAGS = {
     "auth": "Registering, logging in and out.",
@@ -103,6 +105,19 @@ class AutoSchema(BaseSchema):
         for status in self._errors(operation):
             operation["responses"].setdefault(str(status), {})
         return operation
+
+    def get_request_serializer(self) -> Any:
+        """Where a view says nothing; of a deletion that means no body."""
+        return None if self.method == "DELETE" else super().get_request_serializer()
+
+    def _get_request_body(self, direction: Direction = "request") -> Node | None:
+        """A deletion may have a body here."""
+        serializer = self.get_request_serializer()
+        if self.method != "DELETE" or serializer is None:
+            body: Node | None = super()._get_request_body(direction)
+            return body
+        schema, required = self._get_request_for_media_type(serializer, direction)
+        return {"content": {JSON: {"schema": schema}}, "required": required}
 
     def _get_response_bodies(self, direction: Direction = "response") -> Node:
         """A deletion is answered 200 with a message here, not 204 with nothing."""

@@ -66,6 +66,9 @@ def secret(name: str) -> str:
 
 SECRET_KEY = secret("SECRET_KEY")
 API_KEY_PEPPER = secret("API_KEY_PEPPER")
+API_KEY_PEPPERS_OLD = env.list("API_KEY_PEPPERS_OLD", default=[])
+if any(len(pepper) < 32 for pepper in API_KEY_PEPPERS_OLD):
+    raise ImproperlyConfigured("Each of API_KEY_PEPPERS_OLD must have at least 32 characters.")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=[])
@@ -290,6 +293,8 @@ REST_KNOX = {
     "AUTH_HEADER_PREFIX": "Bearer",
     "TOKEN_PREFIX": "iotu_",
 }
+KEYS_PER_DEVICE = bounded("KEYS_PER_DEVICE", 20, 1, 1000)
+KEY_GRACE_SECONDS_MAX = bounded("KEY_GRACE_SECONDS_MAX", 604_800, 0, 31_536_000)
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.Argon2PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
@@ -366,6 +371,10 @@ INGEST_QUEUE = bounded("INGEST_QUEUE", 2000, 1, 1_000_000)
 INGEST_GROUP = bounded("INGEST_GROUP", 200, 1, 10_000)
 INGEST_GROUP_VALUES = bounded("INGEST_GROUP_VALUES", 2000, 1, 100_000)
 INGEST_GROUP_BYTES = bounded("INGEST_GROUP_BYTES", 40_000, 1000, 10_000_000)
+BATCH_READINGS = bounded("BATCH_READINGS", 1000, 1, 10_000)
+BATCH_WAIT_MS = bounded("BATCH_WAIT_MS", 8000, 100, 60_000)
+AGGREGATE_SCAN_VALUES = bounded("AGGREGATE_SCAN_VALUES", 500_000, 1000, 100_000_000)
+AGGREGATE_WINDOWS_MAX = bounded("AGGREGATE_WINDOWS_MAX", 10_000, 1, 1_000_000)
 IMPORT_GROUP = bounded("IMPORT_GROUP", 500, 1, 1000)
 
 # --- Caches and presence ------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from devices import key_cache, presence
 from events import outbox, sinks
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import now_ms
+from telemetry import deleting
 from telemetry import services as telemetry
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,8 @@ def jobs() -> list[Job]:
         Job("deliver events", 1.0, outbox.relay_all),
         Job("invalidate cached keys", 1.0, key_cache.apply_pending),
         Job("save when devices were last seen", 30.0, PresenceFlush()),
-        Job("erase what deleted devices left", 10.0, telemetry.erase_deleted),
+        Job("erase what deleted devices left", 10.0, deleting.erase_deleted),
+        Job("settle deleted ranges of telemetry", 5.0, deleting.settle_ranges),
         Job("drop what has expired", 3600.0, drop_expired),
     ]
 

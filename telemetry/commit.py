@@ -16,8 +16,7 @@ from iotflow.lib.errors import StoreAway
 from iotflow.lib.redis import redis, shared
 from iotflow.lib.timeparse import now_ms
 from telemetry import latest
-from telemetry.latest import Place
-from telemetry.readings import Reading, newest
+from telemetry.readings import Place, Reading, newest
 from telemetry.stores import Refused, telemetry_store
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ rule, so a write that came meanwhile is not undone. The time to live runs from t
 Embedded Redis is private to a process while commands write from others: nothing is cached there.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -16,7 +16,7 @@ from django.conf import settings
 from iotflow.lib import json
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.redis import key, redis, shared
-from telemetry.readings import LatestValue
+from telemetry.readings import LatestValue, Place
 from telemetry.stores import telemetry_store
 
 COMPLETE = ""  # no measurement has an empty name
@@ -39,20 +39,24 @@ if complete == '1' then redis.call('HSET', KEYS[1], '', '1') end
 if redis.call('TTL', KEYS[1]) < 0 then redis.call('EXPIRE', KEYS[1], ttl) end
 """
 
-Place = tuple[int, int]  # device id and latest epoch
-
 
 def latest(device_id: int, epoch: int) -> dict[str, LatestValue]:
-    """The newest value of every measurement: from Redis, else from the store.
+    """The newest value of every measurement of one device. Raises StoreAway."""
+    place = device_id, epoch
+    return latest_of([place])[place]
 
-    Raises StoreAway when neither can answer.
+
+def latest_of(places: Sequence[Place]) -> dict[Place, dict[str, LatestValue]]:
+    """By place, the newest value of every measurement: from Redis, else from the store.
+
+    A round trip to each, for any number of places. Raises StoreAway when neither can answer.
     """
-    cached = _cached((device_id, epoch))
-    if cached is not None:
-        return cached
-    values = telemetry_store().latest(device_id, epoch)
-    _fill((device_id, epoch), values)
-    return values
+    found = _cached(places)
+    if missing := [place for place in places if place not in found]:
+        stored = telemetry_store().latest(missing)
+        _fill(stored)
+        found |= stored
+    return found
 
 
 def add_newest(pipe: Any, newest: Mapping[Place, Mapping[str, LatestValue]]) -> None:
@@ -68,25 +72,32 @@ def forget(pipe: Any, places: Collection[Place]) -> None:
         pipe.delete(*(_key(place) for place in places))
 
 
-def _cached(place: Place) -> dict[str, LatestValue] | None:
-    if not shared():
-        return None
+def _cached(places: Sequence[Place]) -> dict[Place, dict[str, LatestValue]]:
+    """Of those places that are cached whole."""
+    if not shared() or not places:
+        return {}
     try:
-        with redis() as client:
-            fields = client.hgetall(_key(place))
+        with redis() as client, client.pipeline(transaction=False) as pipe:
+            for place in places:
+                pipe.hgetall(_key(place))
+            hashes = pipe.execute()
     except StoreAway:
-        return None
-    if fields.pop(COMPLETE.encode(), None) is None:
-        return None
-    return {name.decode(): _decode(fields[name]) for name in sorted(fields)}
+        return {}
+    return {
+        place: {name.decode(): _decode(fields[name]) for name in sorted(fields)}
+        for place, fields in zip(places, hashes, strict=True)
+        if fields.pop(COMPLETE.encode(), None) is not None
+    }
 
 
-def _fill(place: Place, values: Mapping[str, LatestValue]) -> None:
+def _fill(stored: Mapping[Place, Mapping[str, LatestValue]]) -> None:
     if not shared():
         return
     try:
-        with redis() as client:
-            _add(client, place, values, complete=True)
+        with redis() as client, client.pipeline(transaction=False) as pipe:
+            for place, values in stored.items():
+                _add(pipe, place, values, complete=True)
+            pipe.execute()
     except StoreAway:
         pass  # the next reader fills it
 

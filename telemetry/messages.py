@@ -49,20 +49,23 @@ def parse_message(body: Any) -> Message:
 def parse_batch(body: Any, device_id: int) -> list[Entry]:
     """The readings of one device; a 400 where there are none, too many, or not a good one."""
     now = now_ms()
-    return _with_a_good_one(
-        [
-            Entry(index, device_id, *_read(item, now))
-            for index, item in enumerate(_readings_in(body))
-        ]
+    readings = enumerate(_readings_in(body))
+    return having_good_ones(
+        [Entry(index, device_id, *_read(item, now)) for index, item in readings]
     )
 
 
 def parse_bulk(body: Any) -> list[Entry]:
-    """The readings of many devices, each with its `device_id`; a 400 as for a batch."""
+    """The readings of many devices, each with its `device_id`; a 400 for none or too many."""
     now = now_ms()
-    return _with_a_good_one(
-        [_read_addressed(index, item, now) for index, item in enumerate(_readings_in(body))]
-    )
+    return [_read_addressed(index, item, now) for index, item in enumerate(_readings_in(body))]
+
+
+def having_good_ones(entries: list[Entry]) -> list[Entry]:
+    """The entries; a 400 names every fault where not one of them can be stored."""
+    if all(entry.message is None for entry in entries):
+        raise ValidationError(dict(_named(entries)))
+    return entries
 
 
 def _read(body: Any, now: int) -> tuple[Message | None, Errors]:
@@ -101,13 +104,6 @@ def _readings_in(body: Any) -> list[Any]:
         limit = f"From 1 to {settings.BATCH_READINGS} readings; got {len(readings)}."
         raise ValidationError({"readings": [limit]})
     return readings
-
-
-def _with_a_good_one(entries: list[Entry]) -> list[Entry]:
-    """Where nothing at all can be stored, no answer may say so with a 2xx."""
-    if all(entry.message is None for entry in entries):
-        raise ValidationError(dict(_named(entries)))
-    return entries
 
 
 def _named(entries: list[Entry]) -> Iterator[tuple[str, list[str]]]:

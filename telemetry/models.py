@@ -2,9 +2,13 @@
 keeps there in any case. Cassandra's tables are in telemetry.tables.
 """
 
+from dataclasses import fields
+
 from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
+
+from telemetry.readings import Deletion
 
 if settings.CASSANDRA_HOSTS:
     from telemetry.tables import (  # noqa: F401  (sync_cassandra looks for them here)
@@ -86,31 +90,65 @@ class UserData(models.Model):
 
 
 class Erasure(models.Model):
-    """Telemetry of a deleted device, on its way out. Written in the transaction of the deletion."""
+    """Telemetry of a deleted device, on its way out. Written in the transaction of the deletion.
+
+    `latest_epoch` is the last that was given; `rows` by table, once they are counted.
+    """
 
     device_id = models.BigIntegerField(unique=True)
     owner_id = models.BigIntegerField()
     latest_epoch = models.PositiveIntegerField()
+    rows = models.JSONField(null=True)
     requested_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:
         return f"device {self.device_id}"
 
 
-class IdempotencyKey(models.Model):
-    """What a client's Idempotency-Key stands for: a body, the time given to it, the answer."""
+class RangeDeletion(models.Model):
+    """A deleted range whose latest values still have to be settled (telemetry.deleting).
 
-    device_id = models.BigIntegerField()
+    `names` are measurements to look for, further back than `until`; null before anything is done.
+    """
+
+    device_id = models.BigIntegerField(db_index=True)
+    owner_id = models.BigIntegerField()
+    start = models.BigIntegerField()
+    end = models.BigIntegerField()
+    epoch = models.PositiveIntegerField()
+    next_epoch = models.PositiveIntegerField()
+    names = models.JSONField(null=True)
+    until = models.BigIntegerField(null=True)
+    requested_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.start} to {self.end} of device {self.device_id}"
+
+    @classmethod
+    def of(cls, deletion: Deletion) -> "RangeDeletion":
+        return cls(**{field.name: getattr(deletion, field.name) for field in fields(deletion)})
+
+    def deletion(self) -> Deletion:
+        return Deletion(*(getattr(self, field.name) for field in fields(Deletion)))
+
+
+class IdempotencyKey(models.Model):
+    """What a client's Idempotency-Key stands for: a body, its readings' times, the answer.
+
+    `caller` is `device:ID` or `user:ID`.
+    """
+
+    caller = models.CharField(max_length=32)
     key = models.CharField(max_length=255)
     body_digest = models.CharField(max_length=64)
-    time = models.BigIntegerField()
+    times = models.JSONField()
     answer = models.JSONField(null=True, encoder=DjangoJSONEncoder)
     created_at = models.DateTimeField(auto_now_add=True, db_index=True)
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["device_id", "key"], name="idempotency_key_of_device")
+            models.UniqueConstraint(fields=["caller", "key"], name="idempotency_key_of_caller")
         ]
 
     def __str__(self) -> str:
-        return f"{self.device_id} {self.key}"
+        return f"{self.caller} {self.key}"

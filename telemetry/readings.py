@@ -16,6 +16,7 @@ from iotflow.lib import json
 # A number, a boolean, a string, or a JSON object or list.
 Value = bool | int | float | str | dict[str, Any] | list[Any]
 Errors = dict[str, list[str]]
+Place = tuple[int, int]  # where latest values are: device id and epoch
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 NAME = re.compile(r"[A-Za-z0-9_.\-/:% ]+", re.ASCII)
@@ -103,6 +104,25 @@ class UserReading:
     values: dict[str, Value]
 
 
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A range of a device's time to be deleted, both ends included.
+
+    Its latest values move from one epoch to the next: deleted in place, they would hide every
+    later write with an older event time.
+    """
+
+    device_id: int
+    owner_id: int
+    start: int
+    end: int
+    epoch: int
+    next_epoch: int
+
+    def __contains__(self, time: int) -> bool:
+        return self.start <= time <= self.end
+
+
 def value_errors(data: Any) -> Errors:
     """Everything wrong with a reading's measurements, by field; empty when it may be stored."""
     if not isinstance(data, dict):
@@ -150,9 +170,9 @@ def merged(readings: Iterable[Reading]) -> list[Reading]:
     return list(by_time.values())
 
 
-def newest(readings: Sequence[Reading]) -> dict[tuple[int, int], dict[str, LatestValue]]:
-    """By (device, latest epoch), the newest value of each measurement among the readings."""
-    found: dict[tuple[int, int], dict[str, LatestValue]] = {}
+def newest(readings: Sequence[Reading]) -> dict[Place, dict[str, LatestValue]]:
+    """By place, the newest value of each measurement among the readings."""
+    found: dict[Place, dict[str, LatestValue]] = {}
     for reading in readings:
         values = found.setdefault((reading.device_id, reading.latest_epoch), {})
         for name, value in reading.values.items():

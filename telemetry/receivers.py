@@ -14,7 +14,7 @@ def erase_telemetry_of(sender: Any, device_ids: list[int], **kwargs: Any) -> Non
         [
             Erasure(device_id=pk, owner_id=owner_id, latest_epoch=epoch)
             for pk, owner_id, epoch in Device.objects.filter(pk__in=device_ids).values_list(
-                "pk", "owner_id", "latest_epoch"
+                "pk", "owner_id", "epochs_given"
             )
         ],
         ignore_conflicts=True,

@@ -1,14 +1,19 @@
 """Reads of telemetry, in the shape they are answered."""
 
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
+
+from django.conf import settings
 
 from accounts.models import User
 from devices.models import Device
 from iotflow.lib.timeparse import format_ms
+from telemetry import aggregates
 from telemetry.cursors import FeedCursor, HistoryCursor
-from telemetry.latest import latest
-from telemetry.readings import HistoryPage, HistoryQuery, StoredReading
-from telemetry.serializers import FeedParameters, HistoryParameters
+from telemetry.latest import latest, latest_of
+from telemetry.parameters import AggregateParameters, FeedParameters, HistoryParameters
+from telemetry.readings import HistoryPage, HistoryQuery, LatestValue, StoredReading
 from telemetry.stores import telemetry_store
 
 
@@ -45,13 +50,83 @@ def reading_body(reading: StoredReading) -> dict[str, Any]:
 
 def latest_body(device_id: int, epoch: int) -> dict[str, Any]:
     """The newest values, their newest time, and whether Cassandra is there. Raises StoreAway."""
-    values = latest(device_id, epoch)
+    return {
+        **_latest_body(latest(device_id, epoch)),
+        "cassandra_available": cassandra_available(),
+    }
+
+
+def latest_bodies(devices: Sequence[Device]) -> list[dict[str, Any]]:
+    """The newest values of each device, in their order: one round trip. Raises StoreAway."""
+    places = {device.pk: (device.pk, device.latest_epoch) for device in devices}
+    values = latest_of(list(places.values()))
+    return [
+        {
+            "device_id": device.pk,
+            "device_name": device.name,
+            "device_type": device.device_type,
+            **_latest_body(values[places[device.pk]]),
+        }
+        for device in devices
+    ]
+
+
+def _latest_body(values: dict[str, LatestValue]) -> dict[str, Any]:
     newest = max((value.time for value in values.values()), default=None)
     return {
         "latest_data": {name: value.value for name, value in values.items()},
         "timestamp": None if newest is None else format_ms(newest),
-        "cassandra_available": cassandra_available(),
     }
+
+
+def aggregated(
+    device_id: int, asked: AggregateParameters
+) -> tuple[list[dict[str, Any]], int | None]:
+    """The windows that have values, oldest first; and from when on there may be more, or None.
+
+    Reads at most AGGREGATE_SCAN_VALUES values and answers at most AGGREGATE_WINDOWS_MAX windows;
+    a window that was not read to its end is left for the next call. Raises StoreAway.
+    """
+    values = _Counted(
+        telemetry_store().values(device_id, asked.field, asked.span.start, asked.span.end)
+    )
+    found = list(
+        islice(
+            aggregates.windows(values, asked.window, asked.aggregation),
+            settings.AGGREGATE_WINDOWS_MAX + 1,
+        )
+    )
+    more = None
+    if len(found) > settings.AGGREGATE_WINDOWS_MAX or (values.cut and len(found) > 1):
+        more = found.pop().start
+    rows = [
+        {
+            "timestamp": format_ms(window.start),
+            "value": aggregates.result(window, asked.aggregation),
+            "count": window.count,
+        }
+        for window in found
+    ]
+    if more is None and values.cut:
+        more = values.last + 1  # one window is more than what is read at once
+    return rows, more
+
+
+class _Counted:
+    """At most AGGREGATE_SCAN_VALUES of the values; `cut` where there were more."""
+
+    def __init__(self, values: Iterator[tuple[int, Any]]) -> None:
+        self._values = values
+        self.cut = False
+        self.last = 0
+
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        for number, (time, value) in enumerate(self._values):
+            if number == settings.AGGREGATE_SCAN_VALUES:
+                self.cut = True
+                return
+            self.last = time
+            yield time, value
 
 
 def feed(user: User, asked: FeedParameters) -> tuple[list[dict[str, Any]], str | None]:

@@ -171,8 +171,8 @@ def _rows_line(device_id: int, time: int) -> str:
 
 
 def _latest_in_store(device_id: int) -> str:
-    epoch = _epoch(device_id)
-    found = telemetry_store().latest(device_id, epoch)
+    place = device_id, _epoch(device_id)
+    found = telemetry_store().latest([place])[place]
     return f"{len(found)} rows in latest_data: {', '.join(found)}" if found else ""
 
 

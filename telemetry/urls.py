@@ -1,11 +1,16 @@
 from django.urls import path
 
-from telemetry import views
+from telemetry.views import reading, writing
 
 urlpatterns = [
-    path("telemetry", views.SubmitView.as_view()),
-    path("telemetry/status", views.StoreStatusView.as_view()),
-    path("telemetry/<int:device_id>", views.HistoryView.as_view()),
-    path("telemetry/<int:device_id>/latest", views.LatestView.as_view()),
-    path("telemetry/user/<uuid:user_id>", views.FeedView.as_view()),
+    path("telemetry", writing.SubmitView.as_view()),
+    path("telemetry/batch", writing.BatchView.as_view()),
+    path("telemetry/bulk", writing.BulkView.as_view()),
+    path("telemetry/status", reading.StoreStatusView.as_view()),
+    path("telemetry/<int:device_id>", reading.HistoryView.as_view()),
+    path("telemetry/<int:device_id>/latest", reading.LatestView.as_view()),
+    path("telemetry/<int:device_id>/aggregated", reading.AggregatedView.as_view()),
+    path("telemetry/<int:device_id>/export", reading.ExportView.as_view()),
+    path("telemetry/user/<uuid:user_id>", reading.FeedView.as_view()),
+    path("groups/<int:group_id>/telemetry/latest", reading.GroupLatestView.as_view()),
 ]

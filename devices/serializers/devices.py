@@ -92,8 +92,8 @@ class DeviceConfigFields(serializers.Serializer[Any]):
         return attrs
 
 
-class AnyDeviceFields(DeviceFields):
-    """What staff may change of a device."""
+class DeviceChanges(DeviceFields):
+    """What its owner, and staff, may change of a device."""
 
     status = serializers.ChoiceField(choices=Device.Status.choices, required=False)
 
@@ -119,7 +119,19 @@ class DeviceAnswer(serializers.Serializer[Any]):
     device = DeviceBody()
 
 
-class ChangedDevice(DeviceAnswer):
+class OwnedDevice(DeviceBody):
+    user_id = serializers.UUIDField()
+
+    class Meta(DeviceBody.Meta):
+        fields = [*DeviceBody.Meta.fields, "user_id"]
+
+
+class OneDevice(serializers.Serializer[Any]):
+    status = serializers.CharField()
+    device = OwnedDevice()
+
+
+class DeviceChanged(DeviceAnswer):
     message = serializers.CharField()
 
 

@@ -93,7 +93,7 @@ class AddDevice(serializers.Serializer[Any]):
     device_id = serializers.IntegerField(min_value=1, max_value=2**63 - 1)
 
 
-class AddDevices(serializers.Serializer[Any]):
+class DeviceIds(serializers.Serializer[Any]):
     device_ids = serializers.ListField(
         child=serializers.IntegerField(min_value=1, max_value=2**63 - 1),
         allow_empty=False,
@@ -105,6 +105,13 @@ class BulkAnswer(serializers.Serializer[Any]):
     status = serializers.CharField()
     message = serializers.CharField()
     added = serializers.IntegerField()
+    skipped = serializers.IntegerField()
+
+
+class RemovedAnswer(serializers.Serializer[Any]):
+    status = serializers.CharField()
+    message = serializers.CharField()
+    removed = serializers.IntegerField()
     skipped = serializers.IntegerField()
 
 

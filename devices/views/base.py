@@ -36,7 +36,8 @@ def current_device(request: Request) -> DeviceRecord:
 
 
 def visible_device(request: Request, device_id: int) -> Device:
-    return get_object_or_404(Device.objects.visible_to(current_user(request)), pk=device_id)
+    devices = Device.objects.visible_to(current_user(request)).select_related("owner")
+    return get_object_or_404(devices, pk=device_id)
 
 
 class UserView(APIView):

@@ -1,5 +1,6 @@
 """Devices, as their owners and staff see them."""
 
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Prefetch
@@ -8,14 +9,17 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import Serializer
 
 from accounts.models import User
+from accounts.serializers import MessageAnswer
 from devices import services
 from devices.filters import filtered
 from devices.models import Device, DeviceGroup, GroupMembership
 from devices.presence import presence, presences
 from devices.serializers import devices as shapes
 from devices.serializers import groups as group_shapes
+from devices.serializers import keys as key_shapes
 from devices.views.base import (
     DEVICE_FILTERS,
     UserViewSet,
@@ -28,7 +32,9 @@ from iotflow.lib.pagination import PAGE, paginate
 from iotflow.lib.timeparse import format_datetime
 
 
-class DeviceViewSet(UserViewSet):
+class VisibleDevices(UserViewSet):
+    """What an owner and staff do alike."""
+
     lookup_url_kwarg = "device_id"
     lookup_value_converter = "int"
 
@@ -40,9 +46,46 @@ class DeviceViewSet(UserViewSet):
         bodies = shapes.device_bodies(page.rows, presences(page.rows))
         return Response({"status": "success", "devices": bodies, "meta": page.meta})
 
+    @extend_schema(responses=shapes.OneDevice)
+    def retrieve(self, request: Request, device_id: int) -> Response:
+        """One device, and whose it is."""
+        device = visible_device(request, device_id)
+        body = shapes.device_body(device, presence(device))
+        return Response(
+            {"status": "success", "device": {**body, "user_id": str(device.owner.user_id)}}
+        )
+
+    @extend_schema(
+        request=shapes.DeviceChanges(partial=True),
+        responses={200: shapes.DeviceChanged, 409: Error},
+    )
+    def update(self, request: Request, device_id: int) -> Response:
+        """Change the fields sent; the rest stays."""
+        fields = shapes.DeviceChanges(data=request.data, partial=True)
+        return changed(request, device_id, fields, "Device updated")
+
+    @extend_schema(responses={200: MessageAnswer})
+    def destroy(self, request: Request, device_id: int) -> Response:
+        """Delete a device with its keys at once; its telemetry follows in the background."""
+        device = visible_device(request, device_id)
+        services.delete_devices(devices=[device], actor=current_actor(request))
+        return Response({"status": "success", "message": "Device deleted"})
+
+
+def changed(request: Request, device_id: int, fields: Serializer[Any], message: str) -> Response:
+    """Change of a device what the body says."""
+    fields.is_valid(raise_exception=True)
+    device = visible_device(request, device_id)
+    services.change_device(
+        device=device, fields=fields.validated_data, actor=current_actor(request)
+    )
+    body = shapes.device_body(device, presence(device))
+    return Response({"status": "success", "message": message, "device": body})
+
+
+class DeviceViewSet(VisibleDevices):
     @extend_schema(request=shapes.DeviceFields, responses={201: shapes.RegisterAnswer, 409: Error})
-    @action(detail=False, methods=["post"])
-    def register(self, request: Request) -> Response:
+    def create(self, request: Request) -> Response:
         """Register a device; its API key is shown only here."""
         fields = shapes.DeviceFields(data=request.data)
         fields.is_valid(raise_exception=True)
@@ -59,6 +102,20 @@ class DeviceViewSet(UserViewSet):
             },
             status=201,
         )
+
+    @extend_schema(
+        request=shapes.DeviceChanges(partial=True),
+        responses={200: shapes.DeviceChanged, 409: Error},
+    )
+    def partial_update(self, request: Request, device_id: int) -> Response:
+        """The same as PUT."""
+        return self.update(request, device_id)
+
+    @extend_schema(request=shapes.DeviceFields, responses={201: shapes.RegisterAnswer, 409: Error})
+    @action(detail=False, methods=["post"])
+    def register(self, request: Request) -> Response:
+        """The same as POST /devices."""
+        return self.create(request)
 
     @extend_schema(parameters=[*PAGE, *DEVICE_FILTERS], responses=shapes.DevicesOfUser)
     @action(detail=False, url_path="user/<uuid:user_id>")
@@ -107,5 +164,31 @@ class DeviceViewSet(UserViewSet):
                 "device_name": device.name,
                 "groups": groups,
                 "total_groups": len(groups),
+            }
+        )
+
+    @extend_schema(request=key_shapes.Rotation, responses=key_shapes.RotationAnswer)
+    @action(detail=True, methods=["post"], url_path="rotate-key")
+    def rotate_key(self, request: Request, device_id: int) -> Response:
+        """Give a device a new key, shown only here; the older ones end, now or after a grace."""
+        rotation = key_shapes.Rotation(data=request.data)
+        rotation.is_valid(raise_exception=True)
+        fields = rotation.validated_data
+        grace_seconds = fields.pop("grace_seconds")
+        device = visible_device(request, device_id)
+        api_key, secret = services.rotate_key(
+            device=device,
+            grace_seconds=grace_seconds,
+            fields=fields,
+            actor=current_actor(request),
+        )
+        return Response(
+            {
+                "status": "success",
+                "message": "Key rotated",
+                "device_id": device.pk,
+                "api_key": secret,
+                "key": key_shapes.key_body(api_key, None),
+                "grace_seconds": grace_seconds,
             }
         )

@@ -119,7 +119,7 @@ class GroupViewSet(UserViewSet):
         """The same as PUT."""
         return self.update(request, group_id)
 
-    @extend_schema(responses=MessageAnswer)
+    @extend_schema(responses={200: MessageAnswer})
     def destroy(self, request: Request, group_id: int) -> Response:
         """Delete the group; its devices stay."""
         group = visible_group(request, group_id)
@@ -165,7 +165,7 @@ class MemberViewSet(UserViewSet):
             status=201,
         )
 
-    @extend_schema(responses=MessageAnswer)
+    @extend_schema(responses={200: MessageAnswer})
     def destroy(self, request: Request, group_id: int, device_id: int) -> Response:
         """Take a device out of the group."""
         membership = get_object_or_404(
@@ -176,12 +176,12 @@ class MemberViewSet(UserViewSet):
         services.remove_from_group(membership=membership, actor=current_actor(request))
         return Response({"status": "success", "message": "Device removed from group"})
 
-    @extend_schema(request=shapes.AddDevices, responses={201: shapes.BulkAnswer})
+    @extend_schema(request=shapes.DeviceIds, responses={201: shapes.BulkAnswer})
     @action(detail=False, methods=["post"])
     def bulk(self, request: Request, group_id: int) -> Response:
         """Put many devices into the group; those that are in it already are skipped."""
         group = visible_group(request, group_id)
-        fields = shapes.AddDevices(data=request.data)
+        fields = shapes.DeviceIds(data=request.data)
         fields.is_valid(raise_exception=True)
         wanted = set(fields.validated_data["device_ids"])
         devices = list(Device.objects.visible_to(current_user(request)).filter(pk__in=wanted))
@@ -199,4 +199,24 @@ class MemberViewSet(UserViewSet):
                 "skipped": len(devices) - added,
             },
             status=201,
+        )
+
+    @extend_schema(request=shapes.DeviceIds, responses={200: shapes.RemovedAnswer})
+    @bulk.mapping.delete
+    def bulk_remove(self, request: Request, group_id: int) -> Response:
+        """Take many devices out of the group; what is not in it is skipped."""
+        group = visible_group(request, group_id)
+        fields = shapes.DeviceIds(data=request.data)
+        fields.is_valid(raise_exception=True)
+        wanted = set(fields.validated_data["device_ids"])
+        removed = services.remove_all_from_group(
+            group=group, device_ids=wanted, actor=current_actor(request)
+        )
+        return Response(
+            {
+                "status": "success",
+                "message": f"{removed} device(s) removed from group",
+                "removed": removed,
+                "skipped": len(wanted) - removed,
+            }
         )

@@ -8,7 +8,7 @@ from rest_framework.response import Response
 from devices import services
 from devices.authentication import IsWritingDevice
 from devices.models import ApiKey, Device
-from devices.presence import key_last_used, presence, touch
+from devices.presence import keys_last_used, presence, touch
 from devices.serializers import devices as shapes
 from devices.serializers import keys as key_shapes
 from devices.views.base import DeviceView, current_device
@@ -76,4 +76,5 @@ class CredentialsView(DeviceView):
     def get(self, request: Request) -> Response:
         """Who this key is; never the key itself."""
         api_key = get_object_or_404(ApiKey.objects.with_device(), pk=current_device(request).key_id)
-        return Response(key_shapes.credentials_body(api_key, key_last_used(api_key)))
+        last_used = keys_last_used([api_key])[api_key.pk]
+        return Response(key_shapes.credentials_body(api_key, last_used))

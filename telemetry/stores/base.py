@@ -1,9 +1,18 @@
 """What IoTFlow asks of a store of telemetry. tests/contracts holds every implementation to it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from telemetry.readings import HistoryPage, HistoryQuery, LatestValue, Reading, UserReading
+from telemetry.readings import (
+    Deletion,
+    HistoryPage,
+    HistoryQuery,
+    LatestValue,
+    Place,
+    Reading,
+    UserReading,
+    Value,
+)
 
 
 class Refused(Exception):
@@ -28,8 +37,16 @@ class TelemetryStore(Protocol):
     def history(self, query: HistoryQuery) -> HistoryPage:
         """A page of readings. It may hold fewer than asked for and still not be the last."""
 
-    def latest(self, device_id: int, epoch: int) -> dict[str, LatestValue]:
-        """The newest value, by event time, of every measurement; in the order of their names."""
+    def latest(self, places: Sequence[Place]) -> dict[Place, dict[str, LatestValue]]:
+        """By place, the newest value by event time of every measurement, ordered by name.
+
+        One round trip for any number of places; every one of them is in the answer.
+        """
+
+    def values(
+        self, device_id: int, name: str, start: int, end: int
+    ) -> Iterator[tuple[int, Value]]:
+        """Time and value of one measurement, oldest first, read as they are asked for."""
 
     def feed(
         self, owner_id: int, start: int, end: int, limit: int, until: tuple[int, int] | None
@@ -39,14 +56,31 @@ class TelemetryStore(Protocol):
         `until` is a (time, device id) to begin with. Goes back USER_FEED_DAYS at most.
         """
 
-    def delete(self, device_id: int, owner_id: int, start: int, end: int, epoch: int) -> None:
-        """Delete `start <= time <= end`; what is left has its latest values in `epoch` + 1.
+    def delete(self, deletion: Deletion) -> None:
+        """Delete the range, and write the latest values that are left into the next epoch.
 
-        The caller moves the device to that epoch.
+        Values that are far behind may be missing there; `find_latest` finds them.
         """
 
+    def carry_latest(self, deletion: Deletion) -> dict[str, LatestValue]:
+        """Carry over what was written under the old epoch meanwhile; what it carried over."""
+
+    def find_latest(
+        self, deletion: Deletion, names: frozenset[str], until: int
+    ) -> tuple[dict[str, LatestValue], int | None]:
+        """Look back from `until` for the newest values of these measurements, for a while.
+
+        Those found, written into the next epoch; and from where to look on, None at the end.
+        """
+
+    def count(self, device_id: int, owner_id: int, epoch: int) -> dict[str, int]:
+        """How many rows of a device there are, by table."""
+
     def erase(self, device_id: int, owner_id: int, epoch: int) -> None:
-        """Delete everything of a device that is gone, future-dated too. Safe to run again."""
+        """Delete everything of a device that is gone, future-dated too, in every epoch to `epoch`.
+
+        Safe to break off and to run again.
+        """
 
     def setup(self) -> None:
         """Create what the store needs. Safe to run again."""

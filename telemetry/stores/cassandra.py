@@ -13,6 +13,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
+from itertools import islice
 from typing import Any, NamedTuple
 
 from cassandra import DriverException, InvalidRequest
@@ -25,13 +26,16 @@ from django.core.management import call_command
 from django.db import connections
 
 from iotflow.lib import json
+from iotflow.lib.batches import batched
 from iotflow.lib.breaker import Breaker
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import EARLIEST, EPOCH, LATEST, now_ms
 from telemetry.readings import (
+    Deletion,
     HistoryPage,
     HistoryQuery,
     LatestValue,
+    Place,
     Reading,
     StoredReading,
     UserReading,
@@ -78,6 +82,15 @@ STATEMENTS = {
         WHERE device_id = ? AND day = ? AND ts >= ? AND ts <= ? ORDER BY ts DESC, key ASC""",
     "day_rising": f"""SELECT to_unix_timestamp(ts), key, {CELL_COLUMNS} FROM {{ks}}.device_data
         WHERE device_id = ? AND day = ? AND ts >= ? AND ts <= ? ORDER BY ts ASC, key DESC""",
+    "values": f"""SELECT to_unix_timestamp(ts), {CELL_COLUMNS} FROM {{ks}}.device_data
+        WHERE device_id = ? AND day = ? AND ts >= ? AND ts <= ? AND key = ?
+        ORDER BY ts ASC, key DESC ALLOW FILTERING""",
+    "newest": f"""SELECT to_unix_timestamp(ts), {CELL_COLUMNS} FROM {{ks}}.device_data
+        WHERE device_id = ? AND day = ? AND key = ? LIMIT 1 ALLOW FILTERING""",
+    "value": """SELECT kind FROM {ks}.device_data
+        WHERE device_id = ? AND day = ? AND ts = ? AND key = ?""",
+    "count_day": "SELECT COUNT(*) FROM {ks}.device_data WHERE device_id = ? AND day = ?",
+    "count_latest": "SELECT COUNT(*) FROM {ks}.latest_data WHERE device_id = ? AND epoch = ?",
     "latest": """SELECT key, to_unix_timestamp(ts), value FROM {ks}.latest_data
         WHERE device_id = ? AND epoch = ?""",
     "hours": """SELECT to_unix_timestamp(hour), shard FROM {ks}.user_hours
@@ -98,6 +111,7 @@ STATEMENTS = {
 
 ROW_BYTES = 120
 IN_FLIGHT = 32
+SEARCH_DAYS = 100
 Row = tuple[Any, ...]
 Bound = Any
 
@@ -132,13 +146,18 @@ class CassandraStore:
         with self.reads.guard():
             return self._history(query)
 
-    def latest(self, device_id: int, epoch: int) -> dict[str, LatestValue]:
+    def latest(self, places: Sequence[Place]) -> dict[Place, dict[str, LatestValue]]:
         with self.reads.guard():
-            rows = self._read("latest", device_id, epoch)
-            return {
-                key: LatestValue(ts, value[0], from_cell(Cell(*value[1:])))
-                for key, ts, value in rows
-            }
+            return dict(zip(places, self._latest(places), strict=True))
+
+    def values(
+        self, device_id: int, name: str, start: int, end: int
+    ) -> Iterator[tuple[int, Value]]:
+        bounds = _bound(start), _bound(end)
+        with self.reads.guard():
+            for day in self._days(device_id, start, end, descending=False):
+                for ts, *cell in self._read("values", device_id, day, *bounds, name):
+                    yield ts, from_cell(Cell(*cell))
 
     def feed(
         self, owner_id: int, start: int, end: int, limit: int, until: tuple[int, int] | None
@@ -157,21 +176,67 @@ class CassandraStore:
                 found += self._feed_part("feed", owner_id, hour, shards, start, end, limit)
             return found[:limit]
 
-    def delete(self, device_id: int, owner_id: int, start: int, end: int, epoch: int) -> None:
+    def delete(self, deletion: Deletion) -> None:
+        start, end = deletion.start, deletion.end
         with self.breaker.guard():
-            self._delete_feed(device_id, owner_id, start, end)
-            for day in self._days(device_id, start, end, descending=True):
-                self._execute("delete_range", device_id, day, _bound(start), _bound(end))
-            self._refill_latest(device_id, owner_id, start, end, epoch)
+            self._delete_feed(deletion.device_id, deletion.owner_id, start, end)
+            days = self._days(deletion.device_id, start, end, descending=True)
+            self._execute_all(
+                ("delete_range", deletion.device_id, day, _bound(start), _bound(end))
+                for day in days
+            )
+            self._move_latest(deletion)
+
+    def carry_latest(self, deletion: Deletion) -> dict[str, LatestValue]:
+        with self.breaker.guard():
+            known = self._latest_at(deletion.device_id, deletion.epoch)
+            kept = {
+                name: value
+                for name, value in known.items()
+                if value.time not in deletion or self._is_there(deletion.device_id, name, value)
+            }
+            self._put_latest(deletion, kept)
+            return kept
+
+    def find_latest(
+        self, deletion: Deletion, names: frozenset[str], until: int
+    ) -> tuple[dict[str, LatestValue], int | None]:
+        missing, found = set(names), {}
+        with self.breaker.guard():
+            days = self._days(deletion.device_id, EARLIEST, until, descending=True)
+            for day in islice(days, SEARCH_DAYS):
+                for name in sorted(missing):
+                    for ts, *cell in self._read("newest", deletion.device_id, day, name):
+                        found[name] = LatestValue(ts, 0, from_cell(Cell(*cell)))
+                missing -= set(found)
+                if not missing:
+                    break
+            self._put_latest(deletion, found)
+            further = next(days, None) if missing else None
+        return found, None if further is None else _end_of(further)
+
+    def count(self, device_id: int, owner_id: int, epoch: int) -> dict[str, int]:
+        with self.breaker.guard():
+            days = self._days(device_id, EARLIEST, LATEST, descending=True)
+            feed = self._feed_places(device_id, owner_id, EARLIEST, LATEST)
+            return {
+                "device_data": sum(self._one("count_day", device_id, day) for day in days),
+                "latest_data": sum(
+                    self._one("count_latest", device_id, number) for number in range(epoch + 1)
+                ),
+                "user_data": sum(1 for _ in feed),
+            }
 
     def erase(self, device_id: int, owner_id: int, epoch: int) -> None:
         with self.breaker.guard():
             self._delete_feed(device_id, owner_id, EARLIEST, LATEST)
-            for day in self._days(device_id, EARLIEST, LATEST, descending=True):
-                self._execute("delete_day", device_id, day)
-            for number in range(epoch + 1):
-                # Later than any event time, or what is dated ahead would outlive this.
-                self._execute("delete_latest", 1000 * LATEST + 999, device_id, number)
+            days = self._days(device_id, EARLIEST, LATEST, descending=True)
+            self._execute_all(("delete_day", device_id, day) for day in days)
+            # Later than any event time, or what is dated ahead would outlive this.
+            late = 1000 * LATEST + 999
+            self._execute_all(
+                ("delete_latest", late, device_id, number) for number in range(epoch + 1)
+            )
             self._execute("delete_days", device_id)  # last, for it says what is left to do
 
     def setup(self) -> None:
@@ -367,42 +432,72 @@ class CassandraStore:
         ]
         return sorted(found, key=lambda reading: (-reading.time, reading.device_id))
 
+    # --- latest values ---------------------------------------------------------------------------
+    def _latest(self, places: Sequence[Place]) -> Iterator[dict[str, LatestValue]]:
+        session = self._connected()
+        for chunk in batched(places, IN_FLIGHT):
+            futures = [
+                session.execute_async(
+                    self._prepared["latest"].bind(place),
+                    timeout=READ_SECONDS,
+                    execution_profile=PROFILE,
+                )
+                for place in chunk
+            ]
+            for future in futures:
+                yield {
+                    key: LatestValue(ts, value[0], from_cell(Cell(*value[1:])))
+                    for key, ts, value in future.result()
+                }
+
+    def _latest_at(self, *place: int) -> dict[str, LatestValue]:
+        return next(self._latest([(place[0], place[1])]))
+
+    def _put_latest(self, deletion: Deletion, values: dict[str, LatestValue]) -> None:
+        place = deletion.device_id, deletion.next_epoch
+        if bound := [self._bind_latest(*place, name, values[name]) for name in values]:
+            self._send([bound])  # one partition, one batch
+
+    def _move_latest(self, deletion: Deletion) -> None:
+        """Write the latest values that are left into the next epoch.
+
+        The next older one of a value in the range is looked for within HISTORY_SCAN_ROWS.
+        """
+        known = self._latest_at(deletion.device_id, deletion.epoch)
+        kept = {name: value for name, value in known.items() if value.time not in deletion}
+        missing = set(known) - set(kept)
+        query = HistoryQuery(deletion.device_id, EARLIEST, LATEST, limit=1)
+        scanned = 0
+        for moment, cells in self._by_time(query, EARLIEST, LATEST) if missing else ():
+            for name in missing & set(cells):
+                kept[name] = LatestValue(moment, 0, from_cell(cells[name]))
+            missing -= set(cells)
+            scanned += len(cells)
+            if not missing or scanned > settings.HISTORY_SCAN_ROWS:
+                break
+        self._put_latest(deletion, kept)
+
+    def _is_there(self, device_id: int, name: str, value: LatestValue) -> bool:
+        return bool(list(self._read("value", device_id, _day(value.time), value.time, name)))
+
     # --- deleting --------------------------------------------------------------------------------
     def _delete_feed(self, device_id: int, owner_id: int, start: int, end: int) -> None:
+        places = self._feed_places(device_id, owner_id, start, end)
+        self._execute_all(("delete_feed", owner_id, *place, device_id) for place in places)
+
+    def _feed_places(
+        self, device_id: int, owner_id: int, start: int, end: int
+    ) -> Iterator[tuple[int, int, int]]:
+        """Hour, shard and time of a device's readings in its owner's feed."""
         start = max(start, feed_start(now_ms()) - HOUR_MS)
         shard = device_id % SHARDS
         for hour, shards in self._hours(owner_id, start, end):
             if shard not in shards:
                 continue
             rows = self._read("feed", owner_id, hour, shard, start, end, 2**31 - 1)
-            for ts, owner, _values in rows:
-                if owner == device_id:
-                    self._execute("delete_feed", owner_id, hour, shard, ts, device_id)
-
-    def _refill_latest(
-        self, device_id: int, owner_id: int, start: int, end: int, epoch: int
-    ) -> None:
-        """Write the latest values that are left into the next epoch.
-
-        A plain delete in place would hide every later write with an older event time.
-        """
-        known = {
-            key: LatestValue(ts, value[0], from_cell(Cell(*value[1:])))
-            for key, ts, value in self._read("latest", device_id, epoch)
-        }
-        kept = {key: value for key, value in known.items() if not start <= value.time <= end}
-        missing = set(known) - set(kept)
-        query = HistoryQuery(device_id, EARLIEST, LATEST, limit=1)
-        for moment, cells in self._by_time(query, EARLIEST, LATEST) if missing else ():
-            for key in missing & set(cells):
-                value: Value = from_cell(cells[key])
-                kept[key] = LatestValue(moment, 0, value)
-            missing -= set(cells)
-            if not missing:
-                break
-        bound = [self._bind_latest(device_id, epoch + 1, key, kept[key]) for key in kept]
-        if bound:
-            self._send([bound])  # one partition, one batch
+            for ts, of_device, _values in rows:
+                if of_device == device_id:
+                    yield hour, shard, ts
 
     # --- the session -----------------------------------------------------------------------------
     def _connected(self) -> Session:
@@ -424,6 +519,25 @@ class CassandraStore:
             logger.error("Cassandra has no tables yet; run manage.py setup_stores: %s", error)
             raise StoreAway("Cassandra") from error
         return session
+
+    def _one(self, statement: str, *parameters: Any) -> int:
+        [(number,)] = self._read(statement, *parameters)
+        return int(number)
+
+    def _execute_all(self, statements: Iterable[tuple[Any, ...]]) -> None:
+        """Execute each (statement, *parameters), IN_FLIGHT of them at once; wait for every one."""
+        session = self._connected()
+        for chunk in batched(statements, IN_FLIGHT):
+            futures = [
+                session.execute_async(
+                    self._prepared[name].bind(parameters),
+                    timeout=REQUEST_SECONDS,
+                    execution_profile=PROFILE,
+                )
+                for name, *parameters in chunk
+            ]
+            for future in futures:
+                future.result()
 
     def _read(self, statement: str, *parameters: Any) -> Iterable[Row]:
         return self._execute(statement, *parameters, timeout=READ_SECONDS)
@@ -500,6 +614,11 @@ def _bound(ms: int) -> int:
 
 def _day(ms: int) -> date:
     return (EPOCH + timedelta(days=_bound(ms) // DAY_MS)).date()
+
+
+def _end_of(day: Any) -> int:
+    """The last millisecond of a day, which is the driver's own Date."""
+    return min(day.days_from_epoch * DAY_MS + DAY_MS - 1, LATEST)
 
 
 def _hour(ms: int) -> int:

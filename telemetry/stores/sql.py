@@ -13,11 +13,14 @@ from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import now_ms
 from telemetry.models import DeviceData, LatestData, UserData
 from telemetry.readings import (
+    Deletion,
     HistoryPage,
     HistoryQuery,
     LatestValue,
+    Place,
     Reading,
     UserReading,
+    Value,
     merged,
     newest,
 )
@@ -29,6 +32,8 @@ CELL = Cell._fields
 # Ten columns a row: below the 999 parameters that any SQLite takes.
 LATEST_ROWS = 90
 DELETE_ROWS = 200
+DELETE_SPAN = 20_000
+VALUES_PAGE = 5000
 LATEST_UPSERT = """
     INSERT INTO latest_data (device_id, key, ts, written, expires, {columns}) VALUES {rows}
     ON CONFLICT (device_id, key) DO UPDATE SET
@@ -79,12 +84,25 @@ class SqlStore:
         )
         return HistoryPage(readings, page[-1] if len(times) > query.limit else None)
 
-    def latest(self, device_id: int, epoch: int) -> dict[str, LatestValue]:
-        rows = _unexpired(LatestData.objects.filter(device_id=device_id))
-        return {
-            key: LatestValue(ts, written, from_cell(Cell(*cell)))
-            for key, ts, written, *cell in sorted(rows.values_list("key", "ts", "written", *CELL))
-        }
+    def latest(self, places: Sequence[Place]) -> dict[Place, dict[str, LatestValue]]:
+        found: dict[int, dict[str, LatestValue]] = {device_id: {} for device_id, _ in places}
+        rows = _unexpired(LatestData.objects.filter(device_id__in=found)).order_by("key")
+        for device_id, key, ts, written, *cell in rows.values_list(
+            "device_id", "key", "ts", "written", *CELL
+        ):
+            found[device_id][key] = LatestValue(ts, written, from_cell(Cell(*cell)))
+        return {place: dict(sorted(found[place[0]].items())) for place in places}
+
+    def values(
+        self, device_id: int, name: str, start: int, end: int
+    ) -> Iterator[tuple[int, Value]]:
+        rows = _unexpired(
+            DeviceData.objects.filter(device_id=device_id, ts__gte=start, ts__lte=end, key=name)
+        )
+        while page := list(rows.order_by("ts").values_list("ts", *CELL)[:VALUES_PAGE]):
+            for ts, *cell in page:
+                yield ts, from_cell(Cell(*cell))
+            rows = rows.filter(ts__gt=page[-1][0])
 
     def feed(
         self, owner_id: int, start: int, end: int, limit: int, until: tuple[int, int] | None
@@ -107,8 +125,10 @@ class SqlStore:
             UserReading(*place, dict(sorted(values.items()))) for place, values in found.items()
         ]
 
-    def delete(self, device_id: int, owner_id: int, start: int, end: int, epoch: int) -> None:
-        span = Q(device_id=device_id, ts__gte=start, ts__lte=end)
+    def delete(self, deletion: Deletion) -> None:
+        device_id, owner_id = deletion.device_id, deletion.owner_id
+        span = Q(device_id=device_id, ts__gte=deletion.start, ts__lte=deletion.end)
+        _delete_by_time(DeviceData.objects.filter(span))
         with transaction.atomic():
             stale = list(LatestData.objects.filter(span).values_list("key", flat=True))
             DeviceData.objects.filter(span).delete()
@@ -118,6 +138,21 @@ class SqlStore:
                 reading for key in stale for reading in self._newest_left(device_id, owner_id, key)
             ]
             self._write_latest(survivors, _expiry(now_ms()))
+
+    def carry_latest(self, deletion: Deletion) -> dict[str, LatestValue]:
+        return {}  # there is one place for latest values here, whatever the epoch
+
+    def find_latest(
+        self, deletion: Deletion, names: frozenset[str], until: int
+    ) -> tuple[dict[str, LatestValue], int | None]:
+        return {}, None  # `delete` has found them all
+
+    def count(self, device_id: int, owner_id: int, epoch: int) -> dict[str, int]:
+        models = (DeviceData, LatestData, UserData)
+        return {
+            model._meta.db_table: model._default_manager.filter(device_id=device_id).count()
+            for model in models
+        }
 
     def erase(self, device_id: int, owner_id: int, epoch: int) -> None:
         for model in (DeviceData, LatestData, UserData):
@@ -220,6 +255,13 @@ def _delete(rows: QuerySet[Any]) -> int:
     while keys := list(rows.values_list("pk", flat=True)[:DELETE_ROWS]):
         total += rows.model._default_manager.filter(pk__in=keys).delete()[0]
     return total
+
+
+def _delete_by_time(rows: QuerySet[Any]) -> None:
+    """Delete rows in pieces of DELETE_SPAN, from the oldest on; the last piece is left."""
+    times = rows.order_by("ts").values_list("ts", flat=True)
+    while edge := list(times[DELETE_SPAN : DELETE_SPAN + 1]):
+        rows.filter(ts__lte=edge[0]).delete()
 
 
 def _expiry(now: int) -> int | None:

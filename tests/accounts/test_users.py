@@ -94,3 +94,33 @@ def test_deleting_takes_everything_and_is_for_staff(alice, bob, staff, sensor):
 @pytest.mark.parametrize("user_id", ["1", "x", "6f9619ff-8b86-4011-b42d-00c04fc964ff"])
 def test_a_user_that_is_not_there_is_404(staff, user_id):
     assert staff.api.get(f"/users/{user_id}").status == 404
+
+
+@pytest.mark.parametrize(("verb", "rest"), [("delete", ""), ("patch", "/deactivate")])
+def test_staff_do_not_lock_themselves_out(staff, make_user, verb, rest):
+    answer = getattr(staff.api, verb)(path(staff, rest))
+    assert answer.status == 409
+    assert "yourself" in answer.json["message"]
+    assert staff.api.get("/users").status == 200
+    other = make_user("other", is_staff=True, is_superuser=True)
+    assert getattr(other.api, verb)(path(staff, rest)).status == 200
+    assert staff.api.get("/users").status == 401
+
+
+def test_staff_do_not_become_superusers_by_way_of_one(staff, make_user):
+    helper = make_user("helper", is_staff=True)
+    answers = [
+        helper.api.put(path(staff), {"password": "mackerel 23"}),
+        helper.api.patch(path(staff, "/deactivate")),
+        helper.api.delete(path(staff)),
+    ]
+    assert {answer.status for answer in answers} == {403}
+    assert helper.api.get(path(staff)).status == 200
+    assert helper.api.put(path(helper), {"email": "new@example.org"}).status == 200
+    assert User.objects.get(pk=staff.user.pk).check_password("swordfish 17")
+
+
+def test_a_password_that_staff_set_ends_the_users_tokens_and_not_theirs(alice, staff):
+    assert staff.api.put(path(alice), {"password": "mackerel 23"}).status == 200
+    assert alice.api.get("/devices").status == 401
+    assert staff.api.get("/devices").status == 200

@@ -9,7 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iotflow.lib.timeparse import EARLIEST, LATEST, now_ms
-from telemetry.readings import HistoryQuery, Reading, StoredReading, UserReading
+from telemetry.readings import (
+    Deletion,
+    HistoryQuery,
+    LatestValue,
+    Reading,
+    StoredReading,
+    UserReading,
+)
 from telemetry.stores import Refused, TelemetryStore
 from telemetry.stores.sql import SqlStore
 from tests.environment import STORES
@@ -68,10 +75,18 @@ def paged(store: TelemetryStore, device: int, **query) -> Iterator[StoredReading
 
 
 def latest(store: TelemetryStore, device: int, epoch: int = 0) -> dict[str, object]:
-    return {name: found.value for name, found in store.latest(device, epoch).items()}
+    return {name: found.value for name, found in of(store, device, epoch).items()}
 
 
-class TestValues:
+def of(store: TelemetryStore, device: int, epoch: int = 0) -> dict[str, LatestValue]:
+    return store.latest([(device, epoch)])[device, epoch]
+
+
+def deletion(device: int, start: int, end: int, owner: int = OWNER) -> Deletion:
+    return Deletion(device, owner, start, end, 0, 1)
+
+
+class TestTypes:
     def test_every_type_comes_back_as_it_was(self, store, device):
         values = {
             "float": 23.5,
@@ -246,7 +261,7 @@ class TestLatest:
     def test_each_measurement_has_its_newest_value_by_event_time(self, store, device):
         store.write([reading(device, NOON, a=1, b=1)])
         store.write([reading(device, NOON + 5, a=2)])
-        found = store.latest(device, 0)
+        found = of(store, device)
         assert {n: (v.time, v.value) for n, v in found.items()} == {
             "a": (NOON + 5, 2),
             "b": (NOON, 1),
@@ -266,25 +281,32 @@ class TestLatest:
         store.write([reading(device, NOON + n, a=n) for n in (3, 9, 1)])
         assert latest(store, device) == {"a": 9}
 
+    def test_many_devices_are_answered_at_once(self, store):
+        devices = [next(_ids) for _ in range(70)]
+        store.write([reading(d, NOON, a=n) for n, d in enumerate(devices[:-1])])
+        found = store.latest([(d, 0) for d in devices])
+        values = [{n: v.value for n, v in found[d, 0].items()} for d in devices]
+        assert values == [*({"a": n} for n in range(69)), {}]
+
     def test_a_device_without_readings_has_none(self, store, device):
-        assert store.latest(device, 0) == {}
+        assert of(store, device) == {}
 
 
 class TestDeleting:
     def test_a_range_is_deleted_with_both_its_ends(self, store, device):
         store.write([reading(device, NOON + n * HOUR, a=n) for n in range(48)])
-        store.delete(device, OWNER, NOON + 10 * HOUR, NOON + 30 * HOUR, 0)
+        store.delete(deletion(device, NOON + 10 * HOUR, NOON + 30 * HOUR))
         left = [r.values["a"] for r in history(store, device, descending=False)]
         assert left == [*range(10), *range(31, 48)]
 
     def test_after_deleting_the_newest_the_latest_is_the_next_older(self, store, device):
         store.write([reading(device, NOON, a=1, b=1), reading(device, NOON + DAY, a=2)])
-        store.delete(device, OWNER, NOON + 1, LATEST, 0)
+        store.delete(deletion(device, NOON + 1, LATEST))
         assert latest(store, device, 1) == {"a": 1, "b": 1}
 
     def test_a_late_reading_after_a_deletion_counts(self, store, device):
         store.write([reading(device, NOON, a=1), reading(device, NOON + DAY, a=2)])
-        store.delete(device, OWNER, NOON + 1, LATEST, 0)
+        store.delete(deletion(device, NOON + 1, LATEST))
         store.write([reading(device, NOON + HOUR, a=3, epoch=1)])
         assert latest(store, device, 1) == {"a": 3}
         store.write([reading(device, NOON - HOUR, a=4, epoch=1)])
@@ -292,12 +314,62 @@ class TestDeleting:
 
     def test_deleting_everything_leaves_nothing_and_new_readings_count(self, store, device):
         store.write([reading(device, NOON, a=1)])
-        store.delete(device, OWNER, EARLIEST, LATEST, 0)
+        store.delete(deletion(device, EARLIEST, LATEST))
         assert history(store, device) == []
         assert latest(store, device, 1) == {}
         store.write([reading(device, NOON, a=5, epoch=1)])
         assert history(store, device) == [StoredReading(NOON, {"a": 5})]
         assert latest(store, device, 1) == {"a": 5}
+
+    def test_what_arrives_under_the_old_epoch_is_carried_over(self, store, device):
+        store.write([reading(device, NOON, a=1, b=1, c=1)])
+        gone = deletion(device, NOON, NOON + HOUR)
+        store.delete(gone)
+        late = 0 if store.is_cassandra else 1
+        store.write([reading(device, NOON + 1, a=2, epoch=late)])  # within, after the deletion
+        store.write([reading(device, NOON - 1, b=3, epoch=late)])
+        store.write([reading(device, NOON + DAY, d=4, epoch=1)])
+        store.carry_latest(gone)
+        store.carry_latest(gone)
+        found = {name: value for name, value in latest(store, device, 1).items() if name != "b"}
+        assert found == {"a": 2, "d": 4}
+
+    def test_what_was_not_found_in_time_is_found_later(self, store, device, settings):
+        settings.HISTORY_SCAN_ROWS = 1
+        store.write([reading(device, NOON - DAY, a=1)])
+        store.write([reading(device, NOON + n, a=2, b=2) for n in range(4)])
+        store.write([reading(device, NOON + HOUR + n, b=3) for n in range(4)])
+        gone = deletion(device, NOON, NOON + 3)
+        store.delete(gone)
+        if store.is_cassandra:
+            assert latest(store, device, 1) == {"b": 3}
+            found, further = store.find_latest(gone, frozenset({"a"}), LATEST)
+            assert {name: value.value for name, value in found.items()} == {"a": 1}
+            assert further is None
+        assert latest(store, device, 1) == {"a": 1, "b": 3}
+
+    def test_looking_back_goes_on_where_it_stopped(self, store, device):
+        store.write([reading(device, NOON - n * DAY, b=n) for n in range(230)])
+        store.write([reading(device, NOON - 220 * DAY, a=1)])
+        gone = deletion(device, NOON + DAY, NOON + DAY)
+        until, looks, found = LATEST, 0, {}
+        while until is not None and not found:
+            found, until = store.find_latest(gone, frozenset({"a"}), until)
+            looks += 1
+        if store.is_cassandra:
+            assert (looks, found["a"].value) == (3, 1)
+            assert latest(store, device, 1) == {"a": 1}
+
+    def test_rows_are_counted_by_table(self, store, device):
+        now = now_ms()
+        store.write([reading(device, now - n, a=1, b=2, metadata={"x": 1}) for n in range(3)])
+        assert store.count(device, OWNER, 0) == {
+            "device_data": 9,
+            "latest_data": 2,
+            "user_data": 3 if store.is_cassandra else 6,
+        }
+        store.erase(device, OWNER, 0)
+        assert set(store.count(device, OWNER, 0).values()) == {0}
 
     def test_erasing_a_device_takes_everything_of_it_and_of_no_other(self, store, device):
         other, now = next(_ids), now_ms()
@@ -311,6 +383,22 @@ class TestDeleting:
         feed = store.feed(OWNER, now - HOUR, now + HOUR, 10_000, None)
         assert device not in {r.device_id for r in feed}
         assert other in {r.device_id for r in feed}
+
+
+class TestValues:
+    def test_values_of_one_measurement_oldest_first(self, store, device):
+        store.write([reading(device, NOON + n * HOUR, a=n, b="x") for n in range(100)])
+        store.write([reading(device, NOON + n * HOUR, c=n) for n in range(100)])
+        found = list(store.values(device, "a", NOON + HOUR, NOON + 98 * HOUR))
+        assert found == [(NOON + n * HOUR, n) for n in range(1, 99)]
+        assert list(store.values(device, "nothing", EARLIEST, LATEST)) == []
+
+    def test_they_can_be_left_off(self, store, device):
+        store.write([reading(device, NOON + n, a=n) for n in range(10)])
+        values = store.values(device, "a", EARLIEST, LATEST)
+        assert next(values) == (NOON, 0)
+        values.close()
+        assert not store.is_away()
 
 
 class TestFeed:
@@ -362,7 +450,7 @@ class TestFeed:
     def test_a_deleted_range_is_gone_from_it(self, store, owner, device):
         now = now_ms()
         store.write([reading(device, now - n * HOUR, owner=owner, a=n) for n in range(4)])
-        store.delete(device, owner, now - 2 * HOUR, now - HOUR, 0)
+        store.delete(deletion(device, now - 2 * HOUR, now - HOUR, owner))
         assert [r.values["a"] for r in store.feed(owner, now - DAY, now, 10, None)] == [0, 3]
 
 

@@ -209,7 +209,7 @@ class TestSwitchingOff:
         from tests.api import Api
 
         assert self.writes(sensor) == {201, 200}
-        secret = rotate_key(device=sensor.device, actor="test")
+        _, secret = rotate_key(device=sensor.device, actor="test")
         assert sensor.api.get("/devices/status").status == 401
         assert Api(key=secret).get("/devices/status").status == 200
 
@@ -244,7 +244,7 @@ def test_deleting_a_user_takes_devices_keys_and_telemetry(sensor, alice):
 
     from django.utils import timezone
 
-    from telemetry import services
+    from telemetry import deleting
     from telemetry.models import Erasure
     from telemetry.readings import HistoryQuery
     from telemetry.stores import telemetry_store
@@ -252,9 +252,9 @@ def test_deleting_a_user_takes_devices_keys_and_telemetry(sensor, alice):
     sensor.api.post("/telemetry", {"data": {"a": 1}})
     alice.user.delete()
     assert sensor.api.get("/devices/status").status == 401
-    assert services.erase_deleted() == 0  # what was let in before may still be under way
+    assert deleting.erase_deleted() == 0  # what was let in before may still be under way
     Erasure.objects.update(requested_at=timezone.now() - timedelta(minutes=1))
-    assert services.erase_deleted() == 1
+    assert deleting.erase_deleted() == 1
     assert not telemetry_store().history(HistoryQuery(sensor.id, 0, 2**42, 10)).readings
     assert "device.erased" in kinds()
 

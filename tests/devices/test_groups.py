@@ -3,6 +3,7 @@
 import pytest
 
 from devices.models import DeviceGroup
+from events.models import EventLog
 
 
 def make_group(who, name="Hall", **fields):
@@ -142,3 +143,31 @@ class TestBulk:
         his = make_device(bob)
         answer = alice.api.post(f"/groups/{group}/devices/bulk", {"device_ids": [his.id]})
         assert answer.status == 400
+
+    def test_many_leave_and_those_outside_are_skipped(self, alice, bob, group, sensor, make_device):
+        outside, his = make_device(alice), make_device(bob)
+        ids = [sensor.id, make_device(alice).id]
+        alice.api.post(f"/groups/{group}/devices/bulk", {"device_ids": ids})
+        answer = alice.api.delete(
+            f"/groups/{group}/devices/bulk",
+            {"device_ids": [*ids, ids[0], outside.id, his.id, 999_999_999]},
+        )
+        assert answer.status == 200
+        assert (answer.json["removed"], answer.json["skipped"]) == (2, 3)
+        assert alice.api.get(f"/groups/{group}").json["group"]["device_count"] == 0
+        assert alice.api.get("/devices").json["meta"]["total"] == 3
+        assert EventLog.objects.filter(kind="group.device_removed").count() == 2
+
+    @pytest.mark.parametrize("body", [None, {}, {"device_ids": []}, {"device_ids": ["x", 0]}, []])
+    def test_a_bad_list_takes_nothing_out(self, alice, group, sensor, body):
+        alice.api.post(f"/groups/{group}/devices", {"device_id": sensor.id})
+        answer = alice.api.delete(f"/groups/{group}/devices/bulk", body)
+        assert answer.status == 400
+        assert {field.split(".")[0] for field in answer.fields()} <= {"device_ids", "body"}
+        assert alice.api.get(f"/groups/{group}").json["group"]["device_count"] == 1
+
+    def test_nobody_empties_somebody_elses_group(self, alice, bob, group, sensor):
+        alice.api.post(f"/groups/{group}/devices", {"device_id": sensor.id})
+        body = {"device_ids": [sensor.id]}
+        assert bob.api.delete(f"/groups/{group}/devices/bulk", body).status == 404
+        assert alice.api.get(f"/groups/{group}").json["group"]["device_count"] == 1

@@ -1,9 +1,13 @@
 """The cache of keys: a hit costs no query, and no fault of timing revives a key."""
 
-import pytest
-from django.db import transaction
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
-from devices import key_cache, services
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from devices import key_cache, keys, services
 from devices.authentication import find_device
 from devices.models import ApiKey, KeyInvalidation
 from iotflow.lib.redis import redis
@@ -83,3 +87,70 @@ def test_no_key_is_in_redis(sensor):
             assert sensor.key.encode() not in name
             if client.type(name) == b"string":
                 assert sensor.key.encode() not in client.get(name)
+
+
+def test_a_key_that_waits_for_its_time_is_not_cached(sensor):
+    start = timezone.now() + timedelta(hours=1)
+    _, secret = services.create_key(
+        device=sensor.device, fields={"valid_from": start}, actor="test"
+    )
+    assert find_device(secret) is None
+    ApiKey.objects.update(valid_from=timezone.now())
+    assert find_device(secret).id == sensor.id
+
+
+def test_a_deactivated_owners_key_is_refused_though_it_was_cached(sensor, alice, staff, digest):
+    assert sensor.api.post("/devices/heartbeat").status == 200
+    assert key_cache.find(digest).record.may_write
+    staff.api.patch(f"/users/{alice.user.user_id}/deactivate")
+    assert alice.api.get("/devices").status == 401
+    assert sensor.api.post("/devices/heartbeat").status == 403
+    assert not key_cache.find(digest).record.may_write  # cached anew, as it is now
+
+
+class TestMovingUnderAnotherPepper:
+    OLD = "tests-" + "o" * 40
+
+    @pytest.fixture
+    def former(self, sensor, settings) -> str:
+        """The digest of the sensor's key under a former pepper, which is its present one."""
+        digest = keys.digest(sensor.key, self.OLD)
+        ApiKey.objects.update(digest=digest)
+        settings.API_KEY_PEPPERS_OLD = [self.OLD]
+        return digest
+
+    def test_it_is_cached_under_the_new_digest_only(self, sensor, digest, former, settings):
+        """Another process may still have the former pepper, and the key cached under it."""
+        lookup = key_cache.find(former)
+        assert find_device(sensor.key).id == sensor.id
+        assert key_cache.find(digest).record.id == sensor.id
+        key_cache.fill(former, lookup, key_cache.find(digest).record)
+        assert key_cache.find(former).record is None
+
+    @pytest.mark.parametrize("revokes", [True, False])
+    def test_it_waits_for_whoever_changes_the_key_or_its_device(
+        self, sensor, digest, former, revokes
+    ):
+        with ThreadPoolExecutor(1) as thread:
+            with transaction.atomic():
+                if revokes:
+                    services.revoke_key(api_key=ApiKey.objects.get(), actor="test")
+                else:
+                    services.set_status(devices=[sensor.device], status="inactive", actor="test")
+                found = thread.submit(find_and_hang_up, sensor.key)
+                with pytest.raises(TimeoutError):
+                    found.result(timeout=0.5)
+            record = found.result(timeout=10)
+        if revokes:
+            assert record is None
+            assert key_cache.find(digest).record is None
+        else:
+            assert record.status == "inactive"
+            assert key_cache.find(digest).record.status == "inactive"
+
+
+def find_and_hang_up(key: str):
+    try:
+        return find_device(key)
+    finally:
+        connection.close()

@@ -131,6 +131,13 @@ class TestDevices:
         assert kinds()[-1] == "device.key_rotated"
         assert all(key not in str(event) for event in EventLog.objects.values())
 
+    def test_a_devices_keys_are_shown_with_label_and_validity(self, site, alice, sensor):
+        for fields in ({"label": "gateway", "valid_from": "2999-01-01"}, {"label": "spare"}):
+            assert alice.api.post(f"/devices/{sensor.id}/keys", fields).status == 201
+        text = page(site, f"devices/device/{sensor.id}/change/")
+        for shown in ("gateway", "spare", "pending", "valid", "2999"):
+            assert shown in text
+
     @pytest.mark.parametrize(
         ("action", "status"),
         [("activate", "active"), ("deactivate", "inactive"), ("maintain", "maintenance")],
@@ -245,6 +252,18 @@ class TestUsers:
         assert User.objects.get(username="staff").is_active  # nobody locks themselves out
         assert Token.objects.filter(user=alice.user).count() == 0
         assert "user.deactivated" in kinds()
+
+    def test_nobody_deletes_or_deactivates_themselves(self, site, staff, alice):
+        path = f"/admin/accounts/user/{staff.user.pk}"
+        assert site.post(f"{path}/delete/", {"post": "yes"}).status_code == 403
+        both = [staff.user.pk, alice.user.pk]
+        site.post(
+            "/admin/accounts/user/",
+            {"action": "delete_selected", "_selected_action": both, "post": "yes"},
+        )
+        form = {"username": "staff", "email": "staff@example.org", "is_staff": "on"}
+        assert site.post(f"{path}/change/", {**form, "is_superuser": "on"}).status_code == 302
+        assert User.objects.filter(is_active=True).count() == 2
 
     def test_changing_a_password_ends_the_users_tokens(self, site, alice, anybody):
         new = "swordfish 99"

@@ -37,6 +37,8 @@ def manage(tmp_path: Path, *arguments: str, **variables: str) -> subprocess.Comp
         ({"CASSANDRA_HOSTS": "a", "CASSANDRA_CONSISTENCY": "SOME"}, "must be one of ONE,"),
         ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL must be one of"),
         ({"DATABASE_URL": "postgres://u:p@h/d"}, "SECRET_KEY must be set to at least 32"),
+        ({"API_KEY_PEPPERS_OLD": "o" * 32 + ",short"}, "Each of API_KEY_PEPPERS_OLD must have"),
+        ({"KEYS_PER_DEVICE": "0"}, "KEYS_PER_DEVICE must be from 1 to 1000, not 0."),
         ({"SECRET_KEY": "short"}, "SECRET_KEY must be set to at least 32"),
         ({"DATABASE_URL": "postgres://u:p@h/d", "SECRET_KEY": "s" * 32}, "API_KEY_PEPPER must be"),
     ],

@@ -4,7 +4,7 @@ import pytest
 
 from iotflow.lib.redis import redis
 from telemetry import latest
-from telemetry.readings import LatestValue
+from telemetry.readings import Deletion, LatestValue
 from telemetry.stores import telemetry_store
 
 pytestmark = pytest.mark.real
@@ -17,11 +17,11 @@ def add(**values: tuple[int, int, object]) -> None:
 
 
 def fill(**values: tuple[int, int, object]) -> None:
-    latest._fill(PLACE, {n: LatestValue(*v) for n, v in values.items()})
+    latest._fill({PLACE: {n: LatestValue(*v) for n, v in values.items()}})
 
 
 def cached() -> dict[str, object] | None:
-    found = latest._cached(PLACE)
+    found = latest._cached([PLACE]).get(PLACE)
     return None if found is None else {name: value.value for name, value in found.items()}
 
 
@@ -72,5 +72,5 @@ def test_its_time_to_live_runs_from_the_first_write():
 def test_a_deletion_moves_on_to_another_epoch(sensor):
     sensor.api.post("/telemetry", {"data": {"a": 1}})
     assert latest.latest(sensor.id, 0)["a"].value == 1
-    telemetry_store().delete(sensor.id, sensor.device.owner_id, 0, 2**42, 0)
+    telemetry_store().delete(Deletion(sensor.id, sensor.device.owner_id, 0, 2**42, 0, 1))
     assert latest.latest(sensor.id, 1) == {}

@@ -18,7 +18,7 @@ from iotflow.lib.privatefile import write_private
 # The demo runs on its own files, whatever stores and secrets the environment names.
 IGNORED = (
     *("DATABASE_URL", "CASSANDRA_HOSTS", "MONGODB_URI", "REDIS_URL", "REDIS_HOST"),
-    *("SECRET_KEY", "API_KEY_PEPPER"),
+    *("SECRET_KEY", "API_KEY_PEPPER", "API_KEY_PEPPERS_OLD"),
 )
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 READY_SECONDS = 60.0

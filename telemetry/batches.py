@@ -1,0 +1,190 @@
+"""Many readings in one call: a device's batch, or what a gateway brings of many devices.
+
+They are a group already, so they are written where they arrive; nobody else's message waits
+behind them.
+"""
+
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from django.conf import settings
+
+from devices.key_cache import DeviceRecord
+from devices.models import Device
+from events import log
+from events.kinds import Kind
+from iotflow.lib.errors import StoreAway
+from iotflow.lib.timeparse import format_ms
+from telemetry import clock, commit
+from telemetry.ingest import EVENT_NAMESPACE
+from telemetry.messages import Entry, Message
+from telemetry.readings import Errors, Reading
+from telemetry.stores import Refused, telemetry_store
+
+Answer = dict[str, Any]
+Records = Mapping[int, DeviceRecord]
+
+
+def records(devices: Iterable[Device]) -> dict[int, DeviceRecord]:
+    """What writing needs to know of these devices (with their owners), by id; of no key."""
+    return {
+        device.pk: DeviceRecord(
+            id=device.pk,
+            name=device.name,
+            device_type=device.device_type,
+            status=device.status,
+            owner_id=device.owner_id,
+            owner_active=device.owner.is_active,
+            latest_epoch=device.latest_epoch,
+            key_id=0,
+            key_prefix="",
+            expires_at=None,
+        )
+        for device in devices
+    }
+
+
+def placed(entries: Sequence[Entry], devices: Records) -> list[Entry]:
+    """The entries, those rejected whose device is not among `devices` or may not write."""
+    return [_placed(entry, devices.get(entry.device_id)) for entry in entries]
+
+
+def submit_batch(
+    *,
+    devices: Records,
+    entries: Sequence[Entry],
+    times: Sequence[int] | None = None,
+) -> Answer:
+    """Store the good entries of a batch durably; the verdict on each of them.
+
+    `times`: of the good entries, as `times_of` gave them. Raises StoreAway; then any part may be
+    stored, and a retry is safe for readings with times of their own.
+    """
+    batch = _Batch(devices, entries)
+    batch.store(times_of(entries) if times is None else times)
+    return batch.answer()
+
+
+def times_of(entries: Sequence[Entry]) -> list[int]:
+    """The time of each good entry: its own, or one that the server gives."""
+    good = [(entry.device_id, entry.message) for entry in entries if entry.message is not None]
+    given = iter(clock.give([device_id for device_id, message in good if message.time is None]))
+    return [next(given) if message.time is None else message.time for _, message in good]
+
+
+class _Batch:
+    """The verdicts on the entries of one call, as they come to be known."""
+
+    def __init__(self, devices: Records, entries: Sequence[Entry]) -> None:
+        self._devices = devices
+        self._verdicts: list[Answer] = [_verdict(entry) for entry in entries]
+        self._good = [entry for entry in entries if entry.message is not None]
+
+    def store(self, times: Sequence[int]) -> None:
+        accepted = self._accepted(times)
+        readings = [reading for _, reading in accepted]
+        stored: list[Reading] = []
+        deadline = time.monotonic() + settings.BATCH_WAIT_MS / 1000
+        refusals: list[Refused | None] = []
+        for chunk in commit.chunks(readings):
+            if time.monotonic() > deadline:
+                raise StoreAway("The telemetry store")
+            refusals += commit.store(chunk)
+        for (index, reading), refusal in zip(accepted, refusals, strict=True):
+            if refusal is None:
+                stored.append(reading)
+            else:
+                self._reject(index, {"data": [str(refusal)]})
+        told = {reading.device_id for reading in stored}
+        commit.publish(stored, [self._devices[device_id] for device_id in told])
+        if stored:
+            log.submitted([self._event(device_id, stored) for device_id in sorted(told)])
+
+    def answer(self) -> Answer:
+        count = {
+            status: sum(verdict["status"] == status for verdict in self._verdicts)
+            for status in ("stored", "duplicate", "rejected")
+        }
+        return {
+            "results": self._verdicts,
+            "stored": count["stored"],
+            "duplicates": count["duplicate"],
+            "rejected": count["rejected"],
+            "stored_in_cassandra": telemetry_store().is_cassandra,
+        }
+
+    def _accepted(self, times: Sequence[int]) -> list[tuple[int, Reading]]:
+        """The readings to be stored, with their indexes; verdicts for those that are not."""
+        seen: set[tuple[int, int, str]] = set()
+        accepted = []
+        for entry, at in zip(self._good, times, strict=True):
+            message = entry.message
+            assert message is not None
+            place = (entry.device_id, at, message.content)
+            if place in seen:
+                self._verdicts[entry.index]["status"] = "duplicate"
+                continue
+            seen.add(place)
+            self._verdicts[entry.index]["timestamp"] = format_ms(at)
+            reading = _reading(self._devices[entry.device_id], message, at)
+            accepted.append((entry.index, reading))
+        return accepted
+
+    def _reject(self, index: int, errors: Errors) -> None:
+        self._verdicts[index] = {"index": index, "status": "rejected", **_reasons(errors)}
+
+    def _event(self, device_id: int, stored: Sequence[Reading]) -> Answer:
+        """What the event log says of a device's part; the same part again is the same event."""
+        readings = [reading for reading in stored if reading.device_id == device_id]
+        names = sorted({name for reading in readings for name in reading.values})
+        content = [[r.time, sorted(r.values.items()), r.metadata] for r in readings]
+        digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        device = self._devices[device_id]
+        return log.event(
+            uuid.uuid5(EVENT_NAMESPACE, f"{device_id}:batch:{digest}"),
+            Kind.TELEMETRY_SUBMITTED,
+            f"{device.name} submitted {len(readings)} reading(s)",
+            actor=f"device:{device_id}",
+            user_id=device.owner_id,
+            device_id=device_id,
+            payload={
+                "readings": len(readings),
+                "first": format_ms(min(reading.time for reading in readings)),
+                "last": format_ms(max(reading.time for reading in readings)),
+                "measurements": names[: settings.MEASUREMENTS_MAX],
+            },
+        )
+
+
+def _placed(entry: Entry, device: DeviceRecord | None) -> Entry:
+    if entry.message is None or (device is not None and device.may_write):
+        return entry
+    reason = "There is no such device." if device is None else "This device is inactive."
+    return Entry(entry.index, entry.device_id, None, {"device_id": [reason]})
+
+
+def _verdict(entry: Entry) -> Answer:
+    if entry.message is None:
+        return {"index": entry.index, "status": "rejected", **_reasons(entry.errors)}
+    return {"index": entry.index, "status": "stored"}
+
+
+def _reasons(errors: Errors) -> Answer:
+    reason = " ".join(f"{name}: {' '.join(reasons)}" for name, reasons in errors.items())
+    return {"reason": reason, "details": dict(errors)}
+
+
+def _reading(device: DeviceRecord, message: Message, at: int) -> Reading:
+    return Reading(
+        device_id=device.id,
+        owner_id=device.owner_id,
+        time=at,
+        written=clock.written(),
+        values=message.values,
+        metadata=message.metadata,
+        latest_epoch=device.latest_epoch,
+    )

@@ -1,0 +1,118 @@
+"""Readings on their way in: one, a device's batch, a gateway's bulk. A 2xx means stored."""
+
+import re
+from collections.abc import Callable
+
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from devices.authentication import ApiKeyAuthentication, IsWritingDevice
+from devices.models import Device
+from devices.views import UserView, current_device, current_user
+from iotflow.lib.errors import Error
+from telemetry import batches, messages, serializers, services
+from telemetry.messages import Entry
+from telemetry.services import Answer
+from telemetry.stores import Refused
+
+IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+IDEMPOTENCY = OpenApiParameter(
+    "Idempotency-Key",
+    str,
+    OpenApiParameter.HEADER,
+    description="Again with the same body is the first answer again, for a day.",
+)
+
+
+class SubmitView(APIView):
+    authentication_classes = [ApiKeyAuthentication]
+    permission_classes = [IsWritingDevice]
+
+    @extend_schema(
+        request=serializers.SubmitBody,
+        responses={201: serializers.SubmitAnswer, 409: Error},
+        parameters=[IDEMPOTENCY],
+    )
+    def post(self, request: Request) -> Response:
+        """Submit a reading. 201 means that it is stored."""
+        device = current_device(request)
+        message = messages.parse_message(request.data)
+        try:
+            answer = _once(
+                request,
+                f"device:{device.id}",
+                lambda: services.times_of(device=device, message=message),
+                lambda times: services.submit(device=device, message=message, times=times),
+            )
+        except Refused as error:
+            raise ValidationError({"data": [str(error)]}) from error
+        return Response(answer, status=201)
+
+
+class BatchView(APIView):
+    authentication_classes = [ApiKeyAuthentication]
+    permission_classes = [IsWritingDevice]
+
+    @extend_schema(
+        request=serializers.BatchBody,
+        responses={201: serializers.BatchAnswer, 207: serializers.BatchAnswer, 409: Error},
+        parameters=[IDEMPOTENCY],
+    )
+    def post(self, request: Request) -> Response:
+        """Submit many readings; each has its verdict, and a bad one costs no good one.
+
+        201 where every one is stored, 207 where some were rejected, 400 where all were.
+        """
+        device = current_device(request)
+        entries = messages.parse_batch(request.data, device.id)
+        return _store(request, f"device:{device.id}", {device.id: device}, entries)
+
+
+class BulkView(UserView):
+    @extend_schema(
+        request=serializers.BulkBody,
+        responses={201: serializers.BatchAnswer, 207: serializers.BatchAnswer, 409: Error},
+        parameters=[IDEMPOTENCY],
+    )
+    def post(self, request: Request) -> Response:
+        """Submit readings of many devices, as a gateway does, for their owner or staff.
+
+        201 where every one is stored, 207 where some were rejected, 400 where all were.
+        """
+        user = current_user(request)
+        entries = messages.parse_bulk(request.data)
+        wanted = {entry.device_id for entry in entries if entry.message is not None}
+        visible = Device.objects.visible_to(user).filter(pk__in=wanted).select_related("owner")
+        devices = batches.records(visible)
+        entries = messages.having_good_ones(batches.placed(entries, devices))
+        return _store(request, f"user:{user.pk}", devices, entries)
+
+
+def _store(
+    request: Request, caller: str, devices: batches.Records, entries: list[Entry]
+) -> Response:
+    answer = _once(
+        request,
+        caller,
+        lambda: batches.times_of(entries),
+        lambda times: batches.submit_batch(devices=devices, entries=entries, times=times),
+    )
+    return Response(answer, status=207 if answer["rejected"] else 201)
+
+
+def _once(
+    request: Request,
+    caller: str,
+    times: Callable[[], list[int]],
+    act: Callable[[list[int] | None], Answer],
+) -> Answer:
+    """What `act` answers; under an Idempotency-Key, at the times that are kept with the key."""
+    key = request.META.get("HTTP_IDEMPOTENCY_KEY")
+    if key is None:
+        return act(None)
+    if not IDEMPOTENCY_KEY.fullmatch(key):
+        raise ValidationError({"Idempotency-Key": ["1 to 255 visible ASCII characters."]})
+    return services.once(caller=caller, key=key, body=request.data, times=times, act=act)
