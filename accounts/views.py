@@ -19,7 +19,7 @@ from rest_framework.viewsets import ViewSet
 
 from accounts.authentication import TokenAuthentication
 from accounts.models import Token, User
-from accounts.permissions import IsStaff, IsUser
+from accounts.permissions import IsStaff, IsUser, check_may_change
 from accounts.serializers import (
     ChangeUserSerializer,
     LoginAnswer,
@@ -159,9 +159,12 @@ class UserViewSet(ViewSet):
     def user(self, request: Request, user_id: UUID) -> User:
         return get_object_or_404(User.objects.visible_to(caller(request)), user_id=user_id)
 
-    def changeable(self, request: Request, user_id: UUID) -> User:
+    def changeable(
+        self, request: Request, user_id: UUID, permission: str = "accounts.change_user"
+    ) -> User:
         """As `user`; staff do not become superusers by way of a superuser's password."""
         user = self.user(request, user_id)
+        check_may_change(caller(request), user.pk, permission)
         if user.is_superuser and not caller(request).is_superuser:
             raise PermissionDenied("Only a superuser may change a superuser.")
         return user
@@ -200,7 +203,8 @@ class UserViewSet(ViewSet):
     @extend_schema(responses={200: MessageAnswer, 409: Error})
     def destroy(self, request: Request, user_id: UUID) -> Response:
         """Delete a user with devices, groups and telemetry, for staff."""
-        delete_user(user=self.changeable(request, user_id), actor=caller(request))
+        user = self.changeable(request, user_id, "accounts.delete_user")
+        delete_user(user=user, actor=caller(request))
         return Response({"status": "success", "message": "User deleted"})
 
     @extend_schema(request=None, responses=UserAnswer)

@@ -112,10 +112,12 @@ class AutoSchema(BaseSchema):
 
     def _get_request_body(self, direction: Direction = "request") -> Node | None:
         """A deletion may have a body here."""
-        serializer = self.get_request_serializer()
-        if self.method != "DELETE" or serializer is None:
+        if self.method != "DELETE":
             body: Node | None = super()._get_request_body(direction)
             return body
+        serializer = self.get_request_serializer()
+        if serializer is None:
+            return None
         schema, required = self._get_request_for_media_type(serializer, direction)
         return {"content": {JSON: {"schema": schema}}, "required": required}
 

@@ -79,7 +79,8 @@ class Api:
         return headers
 
     def _answer(self, response: HttpResponse) -> Answer:
-        text = response.content.decode()
+        content = b"".join(response) if response.streaming else response.content
+        text = content.decode()
         is_json = response.headers.get("Content-Type", "").startswith("application/json")
         return Answer(
             response.status_code, json.loads(text) if is_json else None, response.headers, text

@@ -23,6 +23,7 @@ from devices.serializers import keys as key_shapes
 from devices.views.base import (
     DEVICE_FILTERS,
     UserViewSet,
+    changeable_device,
     current_actor,
     current_user,
     visible_device,
@@ -67,7 +68,7 @@ class VisibleDevices(UserViewSet):
     @extend_schema(responses={200: MessageAnswer})
     def destroy(self, request: Request, device_id: int) -> Response:
         """Delete a device with its keys at once; its telemetry follows in the background."""
-        device = visible_device(request, device_id)
+        device = changeable_device(request, device_id, "devices.delete_device")
         services.delete_devices(devices=[device], actor=current_actor(request))
         return Response({"status": "success", "message": "Device deleted"})
 
@@ -75,7 +76,7 @@ class VisibleDevices(UserViewSet):
 def changed(request: Request, device_id: int, fields: Serializer[Any], message: str) -> Response:
     """Change of a device what the body says."""
     fields.is_valid(raise_exception=True)
-    device = visible_device(request, device_id)
+    device = changeable_device(request, device_id)
     services.change_device(
         device=device, fields=fields.validated_data, actor=current_actor(request)
     )
@@ -175,7 +176,7 @@ class DeviceViewSet(VisibleDevices):
         rotation.is_valid(raise_exception=True)
         fields = rotation.validated_data
         grace_seconds = fields.pop("grace_seconds")
-        device = visible_device(request, device_id)
+        device = changeable_device(request, device_id)
         api_key, secret = services.rotate_key(
             device=device,
             grace_seconds=grace_seconds,

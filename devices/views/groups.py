@@ -9,6 +9,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.permissions import check_may_change
 from accounts.serializers import MessageAnswer
 from devices import services
 from devices.filters import filtered
@@ -33,6 +34,15 @@ INCLUDE_DEVICES = OpenApiParameter("include_devices", bool)
 def visible_group(request: Request, group_id: int) -> DeviceGroup:
     groups = DeviceGroup.objects.visible_to(current_user(request)).with_device_count()
     return cast(DeviceGroup, get_object_or_404(groups, pk=group_id))
+
+
+def changeable_group(
+    request: Request, group_id: int, permission: str = "devices.change_devicegroup"
+) -> DeviceGroup:
+    """As `visible_group`, for who may change it too."""
+    group = visible_group(request, group_id)
+    check_may_change(current_user(request), group.owner_id, permission)
+    return group
 
 
 def group_bodies(groups: list[DeviceGroup], include_devices: bool) -> list[dict[str, Any]]:
@@ -98,7 +108,7 @@ class GroupViewSet(UserViewSet):
     )
     def update(self, request: Request, group_id: int) -> Response:
         """Change the fields sent; the rest stays."""
-        group = visible_group(request, group_id)
+        group = changeable_group(request, group_id)
         fields = shapes.GroupFields(group, data=request.data, partial=True)
         fields.is_valid(raise_exception=True)
         services.change_group(
@@ -122,7 +132,7 @@ class GroupViewSet(UserViewSet):
     @extend_schema(responses={200: MessageAnswer})
     def destroy(self, request: Request, group_id: int) -> Response:
         """Delete the group; its devices stay."""
-        group = visible_group(request, group_id)
+        group = changeable_group(request, group_id, "devices.delete_devicegroup")
         services.delete_group(group=group, actor=current_actor(request))
         return Response({"status": "success", "message": "Group deleted"})
 
@@ -146,7 +156,7 @@ class MemberViewSet(UserViewSet):
     @extend_schema(request=shapes.AddDevice, responses={201: shapes.MembershipAnswer, 409: Error})
     def create(self, request: Request, group_id: int) -> Response:
         """Put a device into the group."""
-        group = visible_group(request, group_id)
+        group = changeable_group(request, group_id)
         fields = shapes.AddDevice(data=request.data)
         fields.is_valid(raise_exception=True)
         device = visible_device(request, fields.validated_data["device_id"])
@@ -170,7 +180,7 @@ class MemberViewSet(UserViewSet):
         """Take a device out of the group."""
         membership = get_object_or_404(
             GroupMembership.objects.select_related("group", "device"),
-            group=visible_group(request, group_id),
+            group=changeable_group(request, group_id),
             device_id=device_id,
         )
         services.remove_from_group(membership=membership, actor=current_actor(request))
@@ -180,7 +190,7 @@ class MemberViewSet(UserViewSet):
     @action(detail=False, methods=["post"])
     def bulk(self, request: Request, group_id: int) -> Response:
         """Put many devices into the group; those that are in it already are skipped."""
-        group = visible_group(request, group_id)
+        group = changeable_group(request, group_id)
         fields = shapes.DeviceIds(data=request.data)
         fields.is_valid(raise_exception=True)
         wanted = set(fields.validated_data["device_ids"])
@@ -205,7 +215,7 @@ class MemberViewSet(UserViewSet):
     @bulk.mapping.delete
     def bulk_remove(self, request: Request, group_id: int) -> Response:
         """Take many devices out of the group; what is not in it is skipped."""
-        group = visible_group(request, group_id)
+        group = changeable_group(request, group_id)
         fields = shapes.DeviceIds(data=request.data)
         fields.is_valid(raise_exception=True)
         wanted = set(fields.validated_data["device_ids"])

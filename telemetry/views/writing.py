@@ -85,8 +85,10 @@ class BulkView(UserView):
         user = current_user(request)
         entries = messages.parse_bulk(request.data)
         wanted = {entry.device_id for entry in entries if entry.message is not None}
-        visible = Device.objects.visible_to(user).filter(pk__in=wanted).select_related("owner")
-        devices = batches.records(visible)
+        changeable = (
+            Device.objects.changeable_by(user).filter(pk__in=wanted).select_related("owner")
+        )
+        devices = batches.records(changeable)
         entries = messages.having_good_ones(batches.placed(entries, devices))
         return _store(request, f"user:{user.pk}", devices, entries)
 

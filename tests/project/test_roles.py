@@ -15,14 +15,14 @@ from django.contrib.auth.models import Permission
 
 from accounts.models import Token, User
 from accounts.services import set_active
-from devices.models import Device, DeviceGroup
+from devices.models import ApiKey, Device, DeviceGroup
 from devices.services import add_to_group, create_group, register_device
 from tests.api import Answer, Api
 from tests.endpoints import Endpoint, endpoints
 
 V1 = "/api/v1"
 OK = "2xx"
-MANAGED = ("user", "device", "devicegroup")
+MODELS = ("user", "device", "devicegroup")
 _number = itertools.count(1)
 
 ROLES = (
@@ -57,10 +57,19 @@ OWN_STATE = row(401, OK, 401, 401, 401)  # of a device, switched off or not
 OWN_WRITE = row(401, OK, 401, 401, 401, inactive_device=403, device_of_a_deactivated_user=403)
 USERS = row(401, 401, OK, OK, OK)
 SEEN = row(401, 401, OK, 404, OK)  # the owner's and staff's
-CHANGED = row(401, 401, OK, 404, OK)
+CHANGED = row(401, 401, OK, 404, OK, staff_without_permissions=403)
 READINGS = row(401, 404, OK, 404, OK, device=OK)
+ERASED = READINGS | {"staff without permissions": 403}
+OWN_ONLY = row(401, 401, OK, 404, 404)  # not even staff
 STAFF = row(401, 401, 403, 403, OK)
-MANAGE = row(401, 401, 403, 403, OK)
+MANAGED = row(401, 401, 403, 403, OK, staff_without_permissions=403)
+
+
+READING = {"data": {"temperature": 21.5}}
+# For another's device the only verdict is that there is none of that id.
+ANYBODYS_READINGS = row(401, 401, OK, 400, OK, staff_without_permissions=400)
+# What a query has to say where the path is not enough.
+QUERIES = {"/aggregated": "?field=temperature"}
 
 
 @dataclass
@@ -83,7 +92,7 @@ def world() -> World:
     people = {name: person(name.replace(" ", "-")) for name in ("owner", "other user", "gone")}
     people["superuser"] = person("root", is_staff=True, is_superuser=True)
     people["staff"] = person("staff", is_staff=True)
-    people["staff"].user_permissions.set(Permission.objects.filter(content_type__model__in=MANAGED))
+    people["staff"].user_permissions.set(Permission.objects.filter(content_type__model__in=MODELS))
     people["staff without permissions"] = person("reader", is_staff=True)
     owner, other, gone = people["owner"], people["other user"], people["gone"]
     device, key = thing(owner, "secret boiler")
@@ -102,7 +111,13 @@ def world() -> World:
         "device of a deactivated user": Api(key=stranded),
         "other device": Api(key=foreign),
     }
-    ids = {"user_id": owner.user_id, "device_id": device.pk, "group_id": group.pk}
+    ids = {
+        "user_id": owner.user_id,
+        "device_id": device.pk,
+        "group_id": group.pk,
+        "key_id": ApiKey.objects.get(device=device).pk,
+        "token_id": Token.objects.create(owner)[0].pk,
+    }
     return World(owner, device, group, apis, ids)
 
 
@@ -133,6 +148,22 @@ def other_devices(of: World) -> dict[str, list[int]]:
     return {"device_ids": [another_device(of)["device_id"]]}
 
 
+def its_devices(of: World) -> dict[str, list[int]]:
+    return {"device_ids": [of.device.pk]}
+
+
+def readings_of_it(of: World) -> dict[str, Any]:
+    return {"readings": [{"device_id": of.device.pk, **READING}]}
+
+
+def a_range(_: World) -> dict[str, str]:
+    return {"start_time": "-1h", "stop_time": "now"}
+
+
+def nothing(_: World) -> dict[str, Any]:
+    return {}
+
+
 def login(of: World) -> dict[str, str]:
     return {"username": of.owner.username, "password": "swordfish 17"}
 
@@ -149,13 +180,25 @@ TABLE: dict[Endpoint, tuple[dict[str, Any], Callable[[World], Any] | None]] = {
     ("POST", f"{V1}/auth/register"): (PUBLIC, newcomer),
     ("POST", f"{V1}/auth/login"): (PUBLIC, login),
     ("POST", f"{V1}/auth/logout"): (USERS, None),
+    ("POST", f"{V1}/auth/logout-all"): (USERS, None),
+    ("GET", f"{V1}/auth/tokens"): (USERS, None),
+    ("DELETE", f"{V1}/auth/tokens/{{token_id}}"): (OWN_ONLY, None),
     ("GET", f"{V1}/users"): (STAFF, None),
     ("GET", f"{V1}/users/{{user_id}}"): (SEEN, None),
     ("PUT", f"{V1}/users/{{user_id}}"): (CHANGED, lambda of: {"email": of.owner.email}),
-    ("DELETE", f"{V1}/users/{{user_id}}"): (MANAGE, None),
-    ("PATCH", f"{V1}/users/{{user_id}}/activate"): (MANAGE, None),
-    ("PATCH", f"{V1}/users/{{user_id}}/deactivate"): (MANAGE, None),
+    ("DELETE", f"{V1}/users/{{user_id}}"): (MANAGED, None),
+    ("PATCH", f"{V1}/users/{{user_id}}/activate"): (MANAGED, None),
+    ("PATCH", f"{V1}/users/{{user_id}}/deactivate"): (MANAGED, None),
     ("GET", f"{V1}/devices"): (USERS, None),
+    ("POST", f"{V1}/devices"): (USERS, named),
+    ("GET", f"{V1}/devices/{{device_id}}"): (SEEN, None),
+    ("PUT", f"{V1}/devices/{{device_id}}"): (CHANGED, named),
+    ("PATCH", f"{V1}/devices/{{device_id}}"): (CHANGED, named),
+    ("DELETE", f"{V1}/devices/{{device_id}}"): (CHANGED, None),
+    ("POST", f"{V1}/devices/{{device_id}}/rotate-key"): (CHANGED, nothing),
+    ("GET", f"{V1}/devices/{{device_id}}/keys"): (SEEN, None),
+    ("POST", f"{V1}/devices/{{device_id}}/keys"): (CHANGED, nothing),
+    ("DELETE", f"{V1}/devices/{{device_id}}/keys/{{key_id}}"): (CHANGED, None),
     ("POST", f"{V1}/devices/register"): (USERS, named),
     ("GET", f"{V1}/devices/status"): (OWN_STATE, None),
     ("POST", f"{V1}/devices/heartbeat"): (OWN_WRITE, None),
@@ -173,17 +216,24 @@ TABLE: dict[Endpoint, tuple[dict[str, Any], Callable[[World], Any] | None]] = {
     ("GET", f"{V1}/groups/{{group_id}}/devices"): (SEEN, None),
     ("POST", f"{V1}/groups/{{group_id}}/devices"): (CHANGED, another_device),
     ("POST", f"{V1}/groups/{{group_id}}/devices/bulk"): (CHANGED, other_devices),
+    ("DELETE", f"{V1}/groups/{{group_id}}/devices/bulk"): (CHANGED, its_devices),
+    ("GET", f"{V1}/groups/{{group_id}}/telemetry/latest"): (SEEN, None),
     ("DELETE", f"{V1}/groups/{{group_id}}/devices/{{device_id}}"): (CHANGED, None),
     ("GET", f"{V1}/admin/devices"): (STAFF, None),
     ("GET", f"{V1}/admin/devices/statuses"): (STAFF, None),
     ("GET", f"{V1}/admin/devices/{{device_id}}"): (STAFF, None),
-    ("PUT", f"{V1}/admin/devices/{{device_id}}"): (MANAGE, named),
-    ("DELETE", f"{V1}/admin/devices/{{device_id}}"): (MANAGE, None),
-    ("PUT", f"{V1}/admin/devices/{{device_id}}/status"): (MANAGE, lambda _: {"status": "active"}),
-    ("POST", f"{V1}/telemetry"): (OWN_WRITE, lambda _: {"data": {"t": 1}}),
+    ("PUT", f"{V1}/admin/devices/{{device_id}}"): (MANAGED, named),
+    ("DELETE", f"{V1}/admin/devices/{{device_id}}"): (MANAGED, None),
+    ("PUT", f"{V1}/admin/devices/{{device_id}}/status"): (MANAGED, lambda _: {"status": "active"}),
+    ("POST", f"{V1}/telemetry"): (OWN_WRITE, lambda _: READING),
+    ("POST", f"{V1}/telemetry/batch"): (OWN_WRITE, lambda _: {"readings": [READING]}),
+    ("POST", f"{V1}/telemetry/bulk"): (ANYBODYS_READINGS, readings_of_it),
     ("GET", f"{V1}/telemetry/status"): (PUBLIC, None),
     ("GET", f"{V1}/telemetry/{{device_id}}"): (READINGS, None),
     ("GET", f"{V1}/telemetry/{{device_id}}/latest"): (READINGS, None),
+    ("GET", f"{V1}/telemetry/{{device_id}}/aggregated"): (READINGS, None),
+    ("GET", f"{V1}/telemetry/{{device_id}}/export"): (READINGS, None),
+    ("DELETE", f"{V1}/telemetry/{{device_id}}"): (ERASED, a_range),
     ("GET", f"{V1}/telemetry/user/{{user_id}}"): (SEEN, None),
 }
 NOBODYS = {"user_id": "00000000-0000-4000-8000-000000000000"}
@@ -193,7 +243,8 @@ def ask(of: World, role: str, endpoint: Endpoint, ids: dict[str, Any]) -> Answer
     method, path = endpoint
     make_body = TABLE[endpoint][1]
     body = make_body(of) if make_body else None
-    return of.apis[role].request(method, path.format(**ids), body)
+    query = next((query for end, query in QUERIES.items() if path.endswith(end)), "")
+    return of.apis[role].request(method, path.format(**ids) + query, body)
 
 
 def test_every_endpoint_is_in_the_table_and_no_other():
@@ -228,9 +279,9 @@ def test_each_role_gets_what_it_may(endpoint, transactional_db):
 def test_what_is_anothers_is_answered_like_what_does_not_exist(endpoint, transactional_db):
     expected, _ = TABLE[endpoint]
     of = world()
-    nothing = {name: NOBODYS.get(name, 987_654_321) for name in of.ids}
+    nobodys_ids = {name: NOBODYS.get(name, 987_654_321) for name in of.ids}
     for role, status in expected.items():
         if status == 404:
-            anothers, nobodys = (ask(of, role, endpoint, ids) for ids in (of.ids, nothing))
+            anothers, nobodys = (ask(of, role, endpoint, ids) for ids in (of.ids, nobodys_ids))
             assert anothers.status == nobodys.status == 404, role
             assert anothers.json == nobodys.json, role
