@@ -105,6 +105,7 @@ INSTALLED_APPS = [
     "iotflow",
 ]
 MIDDLEWARE = [
+    "iotflow.middleware.ApiErrors",
     "iotflow.middleware.TrustedScheme",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

@@ -22,7 +22,7 @@ from rest_framework.views import APIView
 from accounts.authentication import StaffSession, TokenAuthentication
 from accounts.permissions import IsStaff
 from iotflow import __version__, health
-from iotflow.lib.errors import NOT_FOUND, error_response
+from iotflow.lib.errors import error_response, plain_error
 from iotflow.lib.pagination import flag
 from iotflow.lib.timeparse import format_ms, now_ms
 from iotflow.middleware import is_api
@@ -187,22 +187,22 @@ class StatusView(APIView):
 
 @csrf_exempt
 def api_not_found(request: HttpRequest) -> HttpResponse:
-    return error_response(404, NOT_FOUND)
+    return plain_error(404)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     if is_api(request):
-        return error_response(404, NOT_FOUND)
+        return plain_error(404)
     return render(request, "404.html", status=404)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return error_response(400, "The request is malformed.")
+    return plain_error(400)
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
     if is_api(request):
-        return error_response(403, "You may not do that.")
+        return plain_error(403)
     return render(request, "403.html", status=403)
 
 
@@ -214,5 +214,5 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 def server_error(request: HttpRequest) -> HttpResponse:
     if is_api(request):
-        return error_response(500, "Something went wrong here; it has been logged.")
+        return plain_error(500)
     return render(request, "500.html", status=500)

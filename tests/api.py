@@ -82,9 +82,24 @@ class Api:
         content = b"".join(response) if response.streaming else response.content
         text = content.decode()
         is_json = response.headers.get("Content-Type", "").startswith("application/json")
-        return Answer(
+        answer = Answer(
             response.status_code, json.loads(text) if is_json else None, response.headers, text
         )
+        if answer.status >= 400:
+            check_error(answer)
+        return answer
+
+
+def check_error(answer: Answer) -> None:
+    """What holds for every error of the API: one shape, and a bad request names its fields."""
+    if answer.json.get("stores"):
+        return  # the state of stores of which some are away
+    assert set(answer.json) <= {"error", "message", "details"}, answer.text
+    assert answer.json["error"], answer.text
+    assert answer.json["message"], answer.text
+    if answer.status == 400:
+        assert answer.fields(), f"no field is named: {answer.text}"
+        assert all(answer.json["details"].values()), answer.text
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,14 @@ CODES = {
 ERROR_CODES = sorted(set(CODES.values()))
 NOT_FOUND = "There is nothing here, or nothing that you may see."
 
+# What is said where nothing is known but the status.
+MESSAGES = {
+    400: "The request is malformed.",
+    403: "You may not do that.",
+    404: NOT_FOUND,
+    500: "Something went wrong here; it has been logged.",
+}
+
 
 class Error(serializers.Serializer[Any]):
     """The shape of every error, for the schema."""
@@ -81,6 +89,10 @@ def error_response(
     return JsonResponse(error_body(code, message, details), status=code)
 
 
+def plain_error(code: int) -> JsonResponse:
+    return error_response(code, MESSAGES.get(code, MESSAGES[400]))
+
+
 def store_away_response(error: StoreAway) -> JsonResponse:
     response = error_response(503, f"{error} Nothing was promised; try again.")
     response["Retry-After"] = str(error.retry_after)
@@ -108,7 +120,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     if isinstance(error, Http404) or _is_gone(error):
         return Response(error_body(404, NOT_FOUND), status=404)
     if isinstance(error, PermissionDenied):
-        return Response(error_body(403, "You may not do that."), status=403)
+        return Response(error_body(403, MESSAGES[403]), status=403)
     if isinstance(error, ValidationError):  # of a model
         error = exceptions.ValidationError(as_serializer_error(error))
     if not isinstance(error, exceptions.APIException):

@@ -30,9 +30,12 @@ def existing(name: str, value: Any) -> Any:
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
-    """What ends the tokens of whoever asks is asked by somebody else each time."""
-    if case.operation.label in SEED["ends_tokens"] and "Authorization" in kwargs.get("headers", {}):
-        kwargs["headers"]["Authorization"] = f"Bearer {next(_spare_tokens)}"
+    """Proves who asks; what ends the tokens of whoever asks is asked by somebody else each time."""
+    name, value = SEED["proof"]
+    ends_all = case.operation.label in SEED["ends_tokens"]
+    if ends_all or (case.path_parameters or {}).get("token_id") == SEED["own_token_id"]:
+        value = f"Bearer {next(_spare_tokens)}"
+    case.headers[name] = value
 
 
 @schemathesis.hook

@@ -20,6 +20,7 @@ import pytest
 from django.db import connections
 
 from accounts.models import Token, User
+from devices.models import ApiKey
 from devices.services import add_to_group, create_group, register_device
 from iotflow.lib.child import answers, free_port, server
 from tests.environment import ROOT
@@ -42,7 +43,7 @@ CHECKS = (
     "use_after_free",
     "ensure_resource_availability",
 )
-ENDS_TOKENS = ["POST /api/v1/auth/logout"]
+ENDS_TOKENS = ["POST /api/v1/auth/logout", "POST /api/v1/auth/logout-all"]
 
 
 @pytest.fixture
@@ -67,10 +68,9 @@ def url(tmp_path: Path) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Role:
-    """Who asks, by which header, for which operations, and what there is to find."""
+    """Who asks for which operations; the hooks know by what proof, and what there is to find."""
 
     name: str
-    header: str
     operations: set[str]
     seed: dict[str, Any]
 
@@ -81,7 +81,7 @@ class Role:
         command = [
             *(sys.executable, "-m", "schemathesis.cli"),
             *("--config-file", str(HERE / "schemathesis.toml")),
-            *("run", f"{url}/api/schema", "--header", self.header, "--no-color"),
+            *("run", f"{url}/api/schema", "--no-color"),
             *("--checks", ",".join(CHECKS), "--max-examples", str(EXAMPLES), "--workers", "1"),
             *("--generation-database", "none", "--continue-on-failure", "--warnings", "off"),
             *(f"--include-operation-id={name}" for name in sorted(self.operations)),
@@ -119,24 +119,30 @@ def make_role(name: str) -> Role:
     ]
     for group, (device, _) in zip(groups, devices, strict=True):
         add_to_group(group=group, device=device, actor="test")
+    asking = owner
+    if name == "staff":
+        asking = User.objects.create_superuser("root", "root@example.org", "swordfish 17")
+    tokens = [Token.objects.create(asking)[0].pk for _ in range(MANY)]
+    own_token, secret = Token.objects.create(asking)
     if name == "device":
-        header, operations = f"X-API-Key: {devices[0][1]}", scope("deviceKey")
+        proof, operations = ("X-API-Key", devices[0][1]), scope("deviceKey")
     else:
-        asking = owner
-        if name == "staff":
-            asking = User.objects.create_superuser("root", "root@example.org", "swordfish 17")
-        header = f"Authorization: Bearer {Token.objects.create(asking)[1]}"
+        proof = ("Authorization", f"Bearer {secret}")
         operations = scope("userToken") | (public() if name == "user" else set())
     seed = {
+        "proof": proof,
         "ids": {
             "user_id": [str(user.user_id) for user in [owner, *spare]],
             "device_id": [device.pk for device, _ in devices],
             "group_id": [group.pk for group in groups],
+            "key_id": list(ApiKey.objects.filter(device__owner=owner).values_list("pk", flat=True)),
+            "token_id": tokens,
         },
+        "own_token_id": own_token.pk,
         "spare_tokens": [Token.objects.create(user)[1] for user in spare],
         "ends_tokens": ENDS_TOKENS,
     }
-    return Role(name, header, operations, seed)
+    return Role(name, operations, seed)
 
 
 def scope(scheme: str) -> set[str]:
@@ -172,7 +178,7 @@ def test_no_answer_is_a_defect_or_outside_the_schema(url, tmp_path, transactiona
         assert {
             status for statuses in seen.values() for status in statuses if status >= 500
         } == set()
-        name, value = role.header.split(": ", 1)
+        name, value = role.seed["proof"]
         own = "/devices/credentials" if role.name == "device" else "/devices"
         again = httpx.get(f"{url}/api/v1{own}", headers={name: value})
         assert again.status_code == 200, f"the proof of the {role.name} held to the end"
