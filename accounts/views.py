@@ -8,6 +8,7 @@ from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.db import transaction
 from django.http import Http404
 from django.shortcuts import get_object_or_404
+from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
 from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
@@ -137,7 +138,8 @@ class TokenViewSet(ViewSet):
     @extend_schema(parameters=PAGE, responses=TokenList)
     def list(self, request: Request) -> Response:
         """Your tokens, newest first; never the tokens themselves."""
-        page = paginate(request, Token.objects.filter(user=caller(request)))
+        living = Token.objects.filter(user=caller(request)).exclude(expiry__lte=timezone.now())
+        page = paginate(request, living)
         tokens = TokenSerializer(page.rows, many=True, context={"current": request.auth})
         return Response({"status": "success", "tokens": tokens.data, "meta": page.meta})
 

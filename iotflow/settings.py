@@ -348,6 +348,7 @@ SPECTACULAR_SETTINGS = {
         "HealthState": "iotflow.views.HEALTH_STATES",
         "StoreState": "iotflow.views.STORE_STATES",
         "ErrorCode": "iotflow.lib.errors.ERROR_CODES",
+        "KeyState": "devices.models.ApiKey.State",
     },
 }
 MAX_BODY_BYTES = bounded("MAX_BODY_BYTES", 1_048_576, 1024, 1 << 30)

@@ -31,6 +31,8 @@ class NewKeyFields(serializers.Serializer[Any]):
 
 
 class Rotation(NewKeyFields):
+    """What an owner says about the new key, and how long the older ones go on."""
+
     grace_seconds = serializers.IntegerField(
         min_value=0,
         max_value=settings.KEY_GRACE_SECONDS_MAX,

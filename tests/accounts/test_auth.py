@@ -237,6 +237,8 @@ class TestTokens:
         assert alice.api.token not in answer.text
         assert len(bob.api.get("/auth/tokens").json["tokens"]) == 1
         assert alice.api.get("/auth/tokens", limit=1).json["meta"]["returned"] == 1
+        Token.objects.filter(pk=newer["id"]).update(expiry=timezone.now())
+        assert alice.api.get("/auth/tokens").json["meta"]["total"] == 1
 
     def test_a_token_says_when_it_was_last_used(self, alice, django_assert_num_queries):
         assert alice.api.get("/auth/tokens").json["tokens"][0]["last_used"] is None

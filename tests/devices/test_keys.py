@@ -1,6 +1,7 @@
 """Keys over HTTP: several per device, rotation with and without a grace, validity, revocation."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -199,6 +200,19 @@ class TestSeveralKeys:
         assert alice.api.delete(f"/devices/{sensor.id}/keys/{first}").status == 200
         assert new_key(alice, sensor).status == 201
         assert new_key(alice, sensor).status == 409
+
+    def test_the_bound_holds_when_many_ask_at_once(self, alice, sensor, settings):
+        settings.KEYS_PER_DEVICE = 4
+
+        def ask(_: int) -> int:
+            try:
+                return new_key(alice, sensor).status
+            finally:
+                connection.close()
+
+        with ThreadPoolExecutor(8) as threads:
+            statuses = list(threads.map(ask, range(8)))
+        assert sorted(statuses) == [201] * 3 + [409] * 5
 
     def test_a_revoked_key_ends_and_the_others_go_on(self, alice, sensor):
         answer = new_key(alice, sensor)
