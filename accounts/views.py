@@ -133,7 +133,7 @@ class TokenViewSet(ViewSet):
 
     permission_classes = [IsUser]
     lookup_url_kwarg = "token_id"
-    lookup_value_converter = "int"
+    lookup_value_converter = "id"
 
     @extend_schema(parameters=PAGE, responses=TokenList)
     def list(self, request: Request) -> Response:

@@ -9,9 +9,9 @@ from devices.views.staff import StaffDeviceViewSet
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 router.register("devices", DeviceViewSet, "device")
-router.register("devices/<int:device_id>/keys", KeyViewSet, "key")
+router.register("devices/<id:device_id>/keys", KeyViewSet, "key")
 router.register("groups", GroupViewSet, "group")
-router.register("groups/<int:group_id>/devices", MemberViewSet, "member")
+router.register("groups/<id:group_id>/devices", MemberViewSet, "member")
 router.register("admin/devices", StaffDeviceViewSet, "staff-device")
 
 urlpatterns = [

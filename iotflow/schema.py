@@ -133,8 +133,6 @@ class AutoSchema(BaseSchema):
         parameters: list[Node] = super()._resolve_path_parameters(variables)
         for parameter in parameters:
             parameter["description"] = PATH_PARAMETERS[parameter["name"]]
-            if parameter["schema"]["type"] == "integer":
-                parameter["schema"] |= {"minimum": 1, "maximum": 2**63 - 1}
         return parameters
 
     def _errors(self, operation: Node) -> Iterator[int]:

@@ -342,6 +342,9 @@ SPECTACULAR_SETTINGS = {
         "iotflow.schema.completed",
     ],
     "SCHEMA_PATH_PREFIX": r"/api/v1",
+    "PATH_CONVERTER_OVERRIDES": {
+        "id": {"type": "integer", "format": "int64", "minimum": 1, "maximum": 2**63 - 1}
+    },
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_NAME_OVERRIDES": {
         "DeviceStatus": "devices.models.Device.Status",

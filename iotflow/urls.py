@@ -2,11 +2,14 @@
 
 from django.contrib import admin
 from django.templatetags.static import static
-from django.urls import URLPattern, URLResolver, include, path, re_path
+from django.urls import URLPattern, URLResolver, include, path, re_path, register_converter
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularSwaggerView
 
 from iotflow import views
+from iotflow.lib.ids import IdConverter
+
+register_converter(IdConverter, "id")
 
 api: list[URLPattern | URLResolver] = [
     path("", include("accounts.urls")),

@@ -37,7 +37,7 @@ class VisibleDevices(UserViewSet):
     """What an owner and staff do alike."""
 
     lookup_url_kwarg = "device_id"
-    lookup_value_converter = "int"
+    lookup_value_converter = "id"
 
     @extend_schema(parameters=[*PAGE, *DEVICE_FILTERS], responses=shapes.DeviceList)
     def list(self, request: Request) -> Response:

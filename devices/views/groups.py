@@ -65,7 +65,7 @@ def group_bodies(groups: list[DeviceGroup], include_devices: bool) -> list[dict[
 
 class GroupViewSet(UserViewSet):
     lookup_url_kwarg = "group_id"
-    lookup_value_converter = "int"
+    lookup_value_converter = "id"
 
     @extend_schema(parameters=[*PAGE, INCLUDE_DEVICES], responses=shapes.GroupList)
     def list(self, request: Request) -> Response:
@@ -141,7 +141,7 @@ class MemberViewSet(UserViewSet):
     """The devices of one group."""
 
     lookup_url_kwarg = "device_id"
-    lookup_value_converter = "int"
+    lookup_value_converter = "id"
 
     @extend_schema(parameters=[*PAGE, *DEVICE_FILTERS], responses=shapes.DevicesOfGroup)
     def list(self, request: Request, group_id: int) -> Response:

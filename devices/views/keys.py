@@ -19,7 +19,7 @@ class KeyViewSet(UserViewSet):
     """The keys of one device."""
 
     lookup_url_kwarg = "key_id"
-    lookup_value_converter = "int"
+    lookup_value_converter = "id"
 
     @extend_schema(parameters=PAGE, responses=shapes.KeyList)
     def list(self, request: Request, device_id: int) -> Response:

@@ -17,6 +17,7 @@ from iotflow.urls import urlpatterns as real_urlpatterns
         ("GET", "/api/v1/nothing", 404),
         ("POST", "/api/nothing/at/all", 404),
         ("GET", "/api/v1/telemetry/1/", 404),
+        ("GET", f"/api/v1/telemetry/{2**63}", 404),
         ("GET", "/api/v1/devices/register", 401),
         ("DELETE", "/api/v1/auth/login", 405),
         ("PATCH", "/health", 405),
