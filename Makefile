@@ -53,6 +53,7 @@ check: $(BIN)/.dev ## Format, lint, types, imports, migrations
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(EMBEDDED) $(BIN)/mypy iotflow accounts devices events telemetry
+	@$(BIN)/mypy --config-file clients/python/pyproject.toml clients/python/iotflow_client
 	@$(BIN)/lint-imports
 	@$(EMBEDDED) $(BIN)/python manage.py makemigrations --check --dry-run
 

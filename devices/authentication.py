@@ -16,6 +16,7 @@ from rest_framework.views import APIView
 from devices import key_cache, keys
 from devices.key_cache import DeviceRecord
 from devices.models import ApiKey
+from iotflow.lib import counters
 
 HEADER = "X-API-Key"
 
@@ -57,7 +58,9 @@ def find_device(key: str) -> DeviceRecord | None:
     digest = keys.digest(key, settings.API_KEY_PEPPER)
     lookup = key_cache.find(digest)
     if lookup.record is not None:
+        counters.count("keys.hits")
         return lookup.record
+    counters.count("keys.misses")
     api_key = _stored(key, digest)
     if api_key is None:
         return None

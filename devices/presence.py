@@ -20,7 +20,7 @@ from devices.models import ApiKey, Device
 from iotflow.lib.batches import batched
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.redis import key, redis, shared
-from iotflow.lib.timeparse import now_ms, to_datetime
+from iotflow.lib.timeparse import now_ms, to_datetime, to_ms
 
 logger = logging.getLogger(__name__)
 DAY = 86_400
@@ -83,6 +83,21 @@ def presences(devices: Sequence[Device]) -> dict[int, Presence]:
 
 def presence(device: Device) -> Presence:
     return presences([device])[device.pk]
+
+
+def count_online() -> int:
+    """How many devices are online.
+
+    Redis may have begun anew, and the database lags: neither counts too many, so the larger count
+    is the nearer one.
+    """
+    limit = timezone.now() - timedelta(seconds=settings.ONLINE_SECONDS)
+    stored = Device.objects.filter(last_seen__gt=limit).count()
+    try:
+        with redis() as client:
+            return max(client.zcount(_online_key(), f"({to_ms(limit)}", "+inf"), stored)
+    except StoreAway:
+        return stored
 
 
 def keys_last_used(api_keys: Sequence[ApiKey]) -> dict[int, datetime | None]:

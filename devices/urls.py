@@ -1,7 +1,7 @@
 from django.urls import include, path
 from rest_framework.routers import SimpleRouter
 
-from devices.views import own
+from devices.views import configs, own
 from devices.views.devices import DeviceViewSet
 from devices.views.groups import GroupViewSet, MemberViewSet
 from devices.views.keys import KeyViewSet
@@ -17,7 +17,11 @@ router.register("admin/devices", StaffDeviceViewSet, "staff-device")
 urlpatterns = [
     path("devices/status", own.OwnStatusView.as_view()),
     path("devices/heartbeat", own.HeartbeatView.as_view()),
-    path("devices/config", own.OwnConfigView.as_view()),
+    path("devices/config", configs.DeviceConfigView.as_view()),
+    path("devices/config/reported", configs.ConfigReportView.as_view()),
     path("devices/credentials", own.CredentialsView.as_view()),
+    path("devices/<id:device_id>/config", configs.WantedConfigView.as_view()),
+    path("devices/<id:device_id>/config/history", configs.ConfigHistoryView.as_view()),
+    path("devices/<id:device_id>/config/rollback", configs.ConfigRollbackView.as_view()),
     path("", include(router.urls)),
 ]

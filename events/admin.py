@@ -16,7 +16,8 @@ from unfold.contrib.filters.admin import TextFilter
 from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 
-from events.models import Alert, DeviceConfig, EventLog, Outbox
+from events.models import Alert, DeviceConfig, EventLog, Outbox, ReportedConfig
+from iotflow.lib.jsondiff import diff
 
 SEVERITY_COLOURS = {"Info": "info", "Warning": "warning", "Error": "danger"}
 SEARCH_DAYS = 7
@@ -110,6 +111,11 @@ class UserFilter(NumberFilter):
     parameter_name = "user_id"
 
 
+def pretty(value: Any) -> SafeString:
+    text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
+    return format_html('<pre style="white-space: pre-wrap">{}</pre>', text)
+
+
 class ReadOnly(ModelAdmin):
     """A document to look at. Paged along an index, without a COUNT."""
 
@@ -162,8 +168,7 @@ class EventLogAdmin(ReadOnly):
 
     @display(description="payload")
     def pretty_payload(self, event: EventLog) -> SafeString:
-        text = json.dumps(event.payload, indent=2, ensure_ascii=False, sort_keys=True)
-        return format_html('<pre style="white-space: pre-wrap">{}</pre>', text)
+        return pretty(event.payload)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -176,8 +181,39 @@ class EventLogAdmin(ReadOnly):
 
 @admin.register(DeviceConfig)
 class DeviceConfigAdmin(ReadOnly):
-    list_display = ["device_id", "version", "author", "created_at"]
+    list_display = ["device_id", "version", "author", "created_at", "rolled_back_to"]
     list_filter = [DeviceFilter]
+    list_filter_submit = True
+    fields = [
+        "device_id",
+        "version",
+        "author",
+        "created_at",
+        "rolled_back_to",
+        "pretty_config",
+        "changes",
+        "id",
+    ]
+    readonly_fields = fields
+
+    @display(description="config")
+    def pretty_config(self, version: DeviceConfig) -> SafeString:
+        return pretty(version.config)
+
+    @display(description="changed since the version before")
+    def changes(self, version: DeviceConfig) -> SafeString:
+        before = DeviceConfig.objects.filter(
+            device_id=version.device_id, version=version.version - 1
+        ).first()
+        return pretty(diff(before.config if before else {}, version.config))
+
+
+@admin.register(ReportedConfig)
+class ReportedConfigAdmin(ReadOnly):
+    """What each device last said it runs."""
+
+    list_display = ["device_id", "version", "status", "message", "reported_at"]
+    list_filter = ["status", DeviceFilter]
     list_filter_submit = True
 
 

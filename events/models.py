@@ -1,16 +1,17 @@
-"""Documents in MongoDB (EventLog, DeviceConfig, Alert) and the outbox in PostgreSQL.
+"""Documents in MongoDB (events, configurations, alerts) and the outbox in PostgreSQL.
 
 The documents are flat and hold numbers, not foreign keys: they outlive what they speak of.
 A UUID primary key is stored in MongoDB's own `_id`.
 """
 
 import uuid
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 
 from events.kinds import Kind, Severity
+from events.querysets import EventLogs
 
 
 def document_id() -> Any:
@@ -40,16 +41,19 @@ class EventLog(models.Model):
     payload = models.JSONField(default=dict, encoder=DjangoJSONEncoder)
     expires_at = models.DateTimeField()
 
+    objects: ClassVar[EventLogs] = EventLogs.as_manager()  # type: ignore[assignment]
+
     class Meta:
         db_table = "event_logs"
         ordering = ["-time"]
         verbose_name = "event"
         indexes = [
-            models.Index(fields=["-time"], name="event_time"),
-            models.Index(fields=["kind", "-time"], name="event_kind_time"),
-            models.Index(fields=["severity", "-time"], name="event_severity_time"),
-            models.Index(fields=["device_id", "-time"], name="event_device_time"),
-            models.Index(fields=["user_id", "-time"], name="event_user_time"),
+            # The id is in each, for pages go on after a (time, id): sorted by the index alone.
+            models.Index(fields=["-time", "-id"], name="event_by_time"),
+            models.Index(fields=["kind", "-time", "-id"], name="event_by_kind"),
+            models.Index(fields=["severity", "-time", "-id"], name="event_by_severity"),
+            models.Index(fields=["device_id", "-time", "-id"], name="event_by_device"),
+            models.Index(fields=["user_id", "-time", "-id"], name="event_by_user"),
         ]
 
     def __str__(self) -> str:
@@ -65,6 +69,9 @@ class DeviceConfig(models.Model):
     config = models.JSONField(default=dict)
     author = models.CharField(max_length=200)
     created_at = models.DateTimeField()
+    rolled_back_to = models.PositiveIntegerField(
+        null=True, help_text="The version whose configuration this one repeats."
+    )
 
     class Meta:
         db_table = "device_configs"
@@ -75,6 +82,28 @@ class DeviceConfig(models.Model):
 
     def __str__(self) -> str:
         return f"device {self.device_id}, version {self.version}"
+
+
+class ReportedConfig(models.Model):
+    """The configuration that a device last said it runs: one document per device."""
+
+    class Status(models.TextChoices):
+        APPLIED = "applied"
+        FAILED = "failed"
+        PENDING = "pending"
+
+    device_id = models.BigIntegerField("device", primary_key=True, db_column="_id")
+    version = models.PositiveIntegerField()
+    status = models.CharField(max_length=10, choices=Status)
+    message = models.CharField(max_length=500, blank=True)
+    reported_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "reported_configs"
+        ordering = ["device_id"]
+
+    def __str__(self) -> str:
+        return f"device {self.device_id}, version {self.version}: {self.status}"
 
 
 class Alert(models.Model):

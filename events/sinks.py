@@ -4,12 +4,13 @@ Django's bulk_create cannot skip what is there already on MongoDB, so delivery g
 pymongo: an event delivered twice is one event.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
-from django.db import connections
+from django.db import DatabaseError, IntegrityError, connections
 from django.utils.dateparse import parse_datetime
 from pymongo.errors import BulkWriteError, PyMongoError
 
@@ -20,6 +21,23 @@ DUPLICATE_KEY = 11000
 breaker = Breaker("MongoDB", PyMongoError, failures=2, pause=1.0)
 
 Document = dict[str, Any]
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Run what the ORM does with documents; StoreAway when MongoDB is, at once where known.
+
+    A unique constraint's IntegrityError passes through.
+    """
+    with breaker.guard():
+        try:
+            yield
+        except IntegrityError:
+            raise
+        except DatabaseError as error:  # Django's backend wraps the driver's
+            if isinstance(error.__cause__, PyMongoError):
+                raise error.__cause__ from error
+            raise
 
 
 def deliver(documents: Sequence[Document]) -> None:

@@ -4,11 +4,11 @@ from typing import Any
 
 from django.db.models import Model
 
-EVENT_MODELS = frozenset({"eventlog", "deviceconfig", "alert"})
+EVENT_MODELS = frozenset({"eventlog", "deviceconfig", "reportedconfig", "alert"})
 
 
 class EventsRouter:
-    """EventLog, DeviceConfig and Alert in `events` (MongoDB); everything else in `default`.
+    """EVENT_MODELS in `events` (MongoDB); everything else in `default`.
 
     The choice is by model, not by app: the outbox belongs to the events app but has to be
     written in the same transaction as the change it tells of.

@@ -55,6 +55,7 @@ PATH_PARAMETERS = {
     "device_id": "The `id` of a device.",
     "group_id": "The `id` of a group.",
     "key_id": "The `id` of a key of the device.",
+    "event_id": "The `id` of an event, a UUID.",
     "token_id": "The `id` of one of your tokens.",
 }
 TAGS = {
@@ -63,6 +64,7 @@ TAGS = {
     "devices": "Devices, as they see themselves and as their owners do.",
     "telemetry": "Readings: submitted by devices, read by devices, owners and staff.",
     "groups": "Devices put together by their owner.",
+    "events": "What happened.",
     "admin": "What staff see of anybody's devices and do to them.",
     "system": "Health, status, and this document.",
 }

@@ -352,10 +352,12 @@ SPECTACULAR_SETTINGS = {
         "StoreState": "iotflow.views.STORE_STATES",
         "ErrorCode": "iotflow.lib.errors.ERROR_CODES",
         "KeyState": "devices.models.ApiKey.State",
+        "ConfigStatus": "events.models.ReportedConfig.Status",
     },
 }
 MAX_BODY_BYTES = bounded("MAX_BODY_BYTES", 1_048_576, 1024, 1 << 30)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES  # RequestGuard answers 413 before this is reached
+DEVICE_CONFIG_BYTES = bounded("DEVICE_CONFIG_BYTES", 65_536, 2, 1 << 20)
 LIST_LIMIT = bounded("LIST_LIMIT", 100, 1, 1000)
 LIST_LIMIT_MAX = bounded("LIST_LIMIT_MAX", 1000, 1, 100_000)
 

@@ -12,9 +12,11 @@ from iotflow.lib.ids import IdConverter
 register_converter(IdConverter, "id")
 
 api: list[URLPattern | URLResolver] = [
+    path("", include("events.urls")),
     path("", include("accounts.urls")),
     path("", include("devices.urls")),
     path("", include("telemetry.urls")),
+    path("admin/stats", views.StatsView.as_view()),
     path("admin/<path:path>", views.AdminOnlyView.as_view()),
     path("health", views.HealthView.as_view()),
     path("status", views.StatusView.as_view()),

@@ -21,7 +21,7 @@ from rest_framework.views import APIView
 
 from accounts.authentication import StaffSession, TokenAuthentication
 from accounts.permissions import IsStaff
-from iotflow import __version__, health
+from iotflow import __version__, health, stats
 from iotflow.lib.errors import error_response, plain_error
 from iotflow.lib.pagination import flag
 from iotflow.lib.timeparse import format_ms, now_ms
@@ -150,6 +150,15 @@ class HealthView(APIView):
         if state.can_write:
             return Response(body)
         return Response(body, status=503, headers={"Retry-After": "1"})
+
+
+class StatsView(APIView):
+    permission_classes = [IsStaff]
+
+    @extend_schema(responses=stats.Stats)
+    def get(self, request: Request) -> Response:
+        """Figures of the whole system, for staff."""
+        return Response(stats.stats())
 
 
 @extend_schema(exclude=True)

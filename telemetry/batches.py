@@ -17,6 +17,7 @@ from devices.key_cache import DeviceRecord
 from devices.models import Device
 from events import log
 from events.kinds import Kind
+from iotflow.lib import counters
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import format_ms
 from telemetry import clock, commit
@@ -99,6 +100,7 @@ class _Batch:
                 stored.append(reading)
             else:
                 self._reject(index, {"data": [str(refusal)]})
+        counters.count("messages")
         told = {reading.device_id for reading in stored}
         commit.publish(stored, [self._devices[device_id] for device_id in told])
         if stored:

@@ -12,6 +12,7 @@ from django.db import DatabaseError
 
 from devices import presence
 from devices.key_cache import DeviceRecord
+from iotflow.lib import counters
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.redis import redis, shared
 from iotflow.lib.timeparse import now_ms
@@ -46,14 +47,19 @@ def publish(readings: Sequence[Reading], devices: Collection[DeviceRecord] = ())
     """
     values = newest(readings)
     waiting = missed.places()
+    counters.count("readings", len(readings))
+    counters.count("values", sum(len(reading.values) for reading in readings))
     try:
-        with redis() as client, client.pipeline(transaction=False) as pipe:
+        with (
+            redis() as client,
+            client.pipeline(transaction=False) as pipe,
+            counters.sending(pipe),
+        ):
             latest.forget(pipe, waiting)
             latest.add_newest(pipe, values)
             if devices:
                 presence.add_touches(pipe, devices, now_ms())
-            if waiting or readings or devices:
-                pipe.execute()
+            pipe.execute()
         missed.mended(waiting)
         if not shared():  # nobody else sees it there, and it ends with this process
             _save_presence(devices)

@@ -3,16 +3,14 @@
 A cursor carries the bounds of its query, so that paging over `-24h` stays over the same day.
 """
 
-import base64
-import binascii
 from dataclasses import dataclass
 
 from rest_framework.exceptions import ValidationError
 
-from iotflow.lib import json
+from iotflow.lib.cursors import BAD
+from iotflow.lib.cursors import decode as _decode
+from iotflow.lib.cursors import encode as _encode
 from iotflow.lib.timeparse import EARLIEST, LATEST
-
-BAD = {"cursor": ["This is no cursor of this query; leave it out to begin again."]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +60,3 @@ def feed_cursor(text: str) -> FeedCursor:
 
 def _times(*times: int) -> bool:
     return all(type(time) is int and EARLIEST <= time <= LATEST for time in times)
-
-
-def _encode(parts: list[int | str]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(parts)).decode().rstrip("=")
-
-
-def _decode(text: str) -> object:
-    try:
-        return json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-    except (ValueError, binascii.Error) as error:
-        raise ValidationError(BAD) from error

@@ -1,4 +1,4 @@
-"""Telemetry on its way out: a range of a device's time, or everything of a device that is gone.
+"""Data on its way out: a range of a device's time, or everything of a device that is gone.
 
 What takes long, or has to wait for writes that are under way, is a row in the database and the
 worker's to finish; what breaks off is begun again.
@@ -12,6 +12,7 @@ from django.db.models import F
 from django.http import Http404
 from django.utils import timezone
 
+from devices import configs
 from devices.models import Device
 from devices.services import invalidate_keys
 from events import log
@@ -55,7 +56,7 @@ def settle_ranges() -> int:
 
 
 def erase_deleted() -> int:
-    """Erase the telemetry of devices that were deleted; how many. Raises StoreAway.
+    """Erase what devices that were deleted have left; how many devices. Raises StoreAway.
 
     Everything is counted before anything goes, so that the receipt is right though it broke off.
     """
@@ -123,8 +124,12 @@ def _erase(erasure: Erasure) -> int:
     place = erasure.device_id, erasure.owner_id, erasure.latest_epoch
     RangeDeletion.objects.filter(device_id=erasure.device_id).delete()
     if erasure.rows is None:
-        erasure.rows = telemetry_store().count(*place)
+        erasure.rows = {
+            **telemetry_store().count(*place),
+            "device_configs": configs.count(erasure.device_id),
+        }
         erasure.save(update_fields=["rows"])
+    configs.erase(erasure.device_id)
     telemetry_store().erase(*place)
     for epoch in range(erasure.latest_epoch + 1):
         _forget_latest(erasure.device_id, epoch)

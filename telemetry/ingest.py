@@ -26,7 +26,7 @@ from devices.key_cache import DeviceRecord
 from events import log
 from events.context import Origin, origin
 from events.kinds import Kind
-from iotflow.lib import json
+from iotflow.lib import counters, json
 from iotflow.lib.errors import StoreAway, as_store_away
 from iotflow.lib.timeparse import format_ms
 from telemetry import clock, commit
@@ -135,6 +135,7 @@ class Committer:
                     stored.append((submission, reading))
                 else:
                     answer.set_exception(refusal)
+            counters.count("messages", len(stored))
             commit.publish([reading for _, reading in stored], [s.device for s, _ in stored])
             log.submitted([_event(submission, reading) for submission, reading in stored])
         except Exception as error:

@@ -13,7 +13,7 @@ from typing import Any
 
 from django.conf import settings
 
-from iotflow.lib import json
+from iotflow.lib import counters, json
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.redis import key, redis, shared
 from telemetry.readings import LatestValue, Place
@@ -52,6 +52,8 @@ def latest_of(places: Sequence[Place]) -> dict[Place, dict[str, LatestValue]]:
     A round trip to each, for any number of places. Raises StoreAway when neither can answer.
     """
     found = _cached(places)
+    counters.count("latest.hits", len(found))
+    counters.count("latest.misses", len(places) - len(found))
     if missing := [place for place in places if place not in found]:
         stored = telemetry_store().latest(missing)
         _fill(stored)

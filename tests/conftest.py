@@ -1,6 +1,9 @@
 """What every test may use, and what no test may do: touch a database that is not for tests."""
 
 import itertools
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,16 +11,15 @@ import pytest
 from django.conf import settings as django_settings
 
 from tests.api import Api, Somebody, Something
-from tests.environment import STORES
+from tests.environment import CHOICES, ROOT, STORES
 
-PURE = "tests/lib/"
+PURE = ("tests/lib/", "tests/clients/")  # or with a server of their own
+ADMIN, PASSWORD = "admin", "swordfish17"
 _number = itertools.count(1)
 
 
 def pytest_report_header() -> list[str]:
     if STORES == "real":
-        import os
-
         return [f"stores: {os.environ['SERVICES_STACK']}"]
     return ["stores: embedded (SQLite, fakeredis)"]
 
@@ -29,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Transactions are real, for the committer works in a thread of its own.
     """
     for item in items:
-        if PURE not in item.nodeid:
+        if not item.nodeid.startswith(PURE):
             item.add_marker(
                 pytest.mark.django_db(transaction=True, databases=["default", "events"])
             )
@@ -69,7 +71,7 @@ def fast_passwords(settings: Any) -> None:
 @pytest.fixture(autouse=True)
 def clean_redis(request: pytest.FixtureRequest) -> None:
     """Each test begins with an empty Redis and closed breakers."""
-    if PURE in request.node.nodeid:
+    if request.node.nodeid.startswith(PURE):
         return
     from iotflow.lib.redis import breaker, redis
 
@@ -129,3 +131,38 @@ def make_device(transactional_db: None) -> Callable[..., Something]:
 def sensor(alice: Somebody, make_device: Callable[..., Something]) -> Something:
     """A device of alice's."""
     return make_device(alice, "sensor")
+
+
+@pytest.fixture(scope="session")
+def superuser() -> dict[str, str]:
+    """The log-in of the superuser of that server, in the variables that docs/api.md names."""
+    return {"ADMIN": ADMIN, "PASSWORD": PASSWORD}
+
+
+@pytest.fixture(scope="session")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real server on embedded stores of its own, started as `make demo` starts one."""
+    from iotflow.lib.child import answers, free_port, server
+
+    var_dir = tmp_path_factory.mktemp("server")
+    environment = {name: value for name, value in os.environ.items() if name not in CHOICES}
+    environment |= {"VAR_DIR": str(var_dir), "WORKER_THREAD": "1"}
+    for command in (
+        ["setup_stores"],
+        ["createsuperuser", "--noinput", "--username", ADMIN, "--email", "admin@example.com"],
+    ):
+        subprocess.run(
+            [sys.executable, "manage.py", *command],
+            cwd=ROOT,
+            env={**environment, "DJANGO_SUPERUSER_PASSWORD": PASSWORD},
+            check=True,
+            timeout=60,
+        )
+    port = free_port()
+    child = server(port, var_dir / "server.log", environment)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        assert answers(address, child, 60), child.obituary()
+        yield address
+    finally:
+        child.stop()

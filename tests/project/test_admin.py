@@ -10,7 +10,7 @@ from accounts.models import Token, User
 from devices.models import ApiKey, Device, DeviceGroup, GroupMembership
 from events import log
 from events.kinds import Kind, Severity
-from events.models import EventLog
+from events.models import DeviceConfig, EventLog
 from tests.api import Api
 
 
@@ -66,8 +66,26 @@ def test_every_list_and_every_form_answers_with_content(site, alice, sensor):
         ("events/outbox/", "outbox"),
         ("events/alert/", "alert"),
         ("events/deviceconfig/", "device config"),
+        ("events/reportedconfig/", "reported config"),
     ):
         assert content in page(site, path), path
+
+
+def test_a_version_of_a_configuration_shows_what_changed(site, alice, sensor):
+    for config in ({"a": 1, "b": "<b>"}, {"a": 1, "c": {"d": 2}}):
+        alice.api.put(f"/devices/{sensor.id}/config", {"config": config})
+    first, second = DeviceConfig.objects.order_by("version")
+    text = page(site, f"events/deviceconfig/{second.pk}/change/")
+    assert "user:alice" in text
+    assert "&quot;op&quot;: &quot;remove&quot;" in text
+    assert "&quot;path&quot;: &quot;/b&quot;" in text
+    text = page(site, f"events/deviceconfig/{first.pk}/change/")
+    assert "&lt;b&gt;" in text
+    assert "<b>&quot;" not in text
+    assert site.post(f"/admin/events/deviceconfig/{first.pk}/delete/").status_code == 403
+    sensor.api.post("/devices/config/reported", {"version": 2, "message": "it runs"})
+    assert "it runs" in page(site, "events/reportedconfig/", device_id=sensor.id)
+    assert "it runs" in page(site, f"events/reportedconfig/{sensor.id}/change/")
 
 
 class TestPermissions:

@@ -17,7 +17,7 @@ SETTINGS_PAGE = ROOT / "docs" / "settings.md"
 PAGES = sorted(
     {
         *(page for pattern in ("*.md", "docs/**/*.md") for page in ROOT.glob(pattern)),
-        *(ROOT / folder / "README.md" for folder in ("deploy", "samples")),
+        *(ROOT / folder / "README.md" for folder in ("clients/python", "deploy", "samples")),
     }
 )
 OUR_READERS = {"bounded", "choice", "secret", "env"}

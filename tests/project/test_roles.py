@@ -15,8 +15,10 @@ from django.contrib.auth.models import Permission
 
 from accounts.models import Token, User
 from accounts.services import set_active
+from devices import configs
 from devices.models import ApiKey, Device, DeviceGroup
 from devices.services import add_to_group, create_group, register_device
+from events.models import EventLog
 from tests.api import Answer, Api
 from tests.endpoints import Endpoint, endpoints
 
@@ -116,6 +118,7 @@ def world() -> World:
         "device_id": device.pk,
         "group_id": group.pk,
         "key_id": ApiKey.objects.get(device=device).pk,
+        "event_id": EventLog.objects.filter(user_id=owner.pk).latest("time").pk,
         "token_id": Token.objects.create(owner)[0].pk,
     }
     return World(owner, device, group, apis, ids)
@@ -158,6 +161,11 @@ def readings_of_it(of: World) -> dict[str, Any]:
 
 def a_range(_: World) -> dict[str, str]:
     return {"start_time": "-1h", "stop_time": "now"}
+
+
+def older_config(of: World) -> dict[str, int]:
+    version, _ = configs.put(device=of.device, config={"every": next(_number)}, actor="")
+    return {"version": version.version}
 
 
 def nothing(_: World) -> dict[str, Any]:
@@ -203,6 +211,12 @@ TABLE: dict[Endpoint, tuple[dict[str, Any], Callable[[World], Any] | None]] = {
     ("GET", f"{V1}/devices/status"): (OWN_STATE, None),
     ("POST", f"{V1}/devices/heartbeat"): (OWN_WRITE, None),
     ("PUT", f"{V1}/devices/config"): (OWN_WRITE, lambda _: {"location": "Attic"}),
+    ("GET", f"{V1}/devices/config"): (OWN_STATE, None),
+    ("POST", f"{V1}/devices/config/reported"): (OWN_WRITE, lambda _: {"version": 0}),
+    ("GET", f"{V1}/devices/{{device_id}}/config"): (SEEN, None),
+    ("PUT", f"{V1}/devices/{{device_id}}/config"): (CHANGED, lambda _: {"config": {"every": 60}}),
+    ("GET", f"{V1}/devices/{{device_id}}/config/history"): (SEEN, None),
+    ("POST", f"{V1}/devices/{{device_id}}/config/rollback"): (CHANGED, older_config),
     ("GET", f"{V1}/devices/credentials"): (OWN_STATE, None),
     ("GET", f"{V1}/devices/user/{{user_id}}"): (SEEN, None),
     ("GET", f"{V1}/devices/{{device_id}}/status"): (SEEN, None),
@@ -219,6 +233,9 @@ TABLE: dict[Endpoint, tuple[dict[str, Any], Callable[[World], Any] | None]] = {
     ("DELETE", f"{V1}/groups/{{group_id}}/devices/bulk"): (CHANGED, its_devices),
     ("GET", f"{V1}/groups/{{group_id}}/telemetry/latest"): (SEEN, None),
     ("DELETE", f"{V1}/groups/{{group_id}}/devices/{{device_id}}"): (CHANGED, None),
+    ("GET", f"{V1}/admin/stats"): (STAFF, None),
+    ("GET", f"{V1}/events"): (USERS, None),
+    ("GET", f"{V1}/events/{{event_id}}"): (SEEN, None),
     ("GET", f"{V1}/admin/devices"): (STAFF, None),
     ("GET", f"{V1}/admin/devices/statuses"): (STAFF, None),
     ("GET", f"{V1}/admin/devices/{{device_id}}"): (STAFF, None),
@@ -236,7 +253,7 @@ TABLE: dict[Endpoint, tuple[dict[str, Any], Callable[[World], Any] | None]] = {
     ("DELETE", f"{V1}/telemetry/{{device_id}}"): (ERASED, a_range),
     ("GET", f"{V1}/telemetry/user/{{user_id}}"): (SEEN, None),
 }
-NOBODYS = {"user_id": "00000000-0000-4000-8000-000000000000"}
+NOBODYS = dict.fromkeys(("user_id", "event_id"), "00000000-0000-4000-8000-000000000000")
 
 
 def ask(of: World, role: str, endpoint: Endpoint, ids: dict[str, Any]) -> Answer:

@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from devices.models import Device
-from events.models import EventLog
+from events.models import DeviceConfig, EventLog
 from iotflow.lib.timeparse import now_ms
 from telemetry import deleting
 from telemetry.models import Erasure, RangeDeletion
@@ -138,6 +138,7 @@ def test_what_was_under_way_is_settled_later(told):
 def test_a_deleted_device_leaves_nothing_and_a_receipt_says_what_went(told, alice):
     told.api.post("/telemetry", {"data": {"a": 1}, "timestamp": now_ms() + 300_000})
     delete(told, start_time="-1h", stop_time="now")
+    alice.api.put(f"/devices/{told.id}/config", {"config": {"rate": 5}})
     from devices.services import delete_devices
 
     delete_devices(devices=Device.objects.filter(pk=told.id), actor="test")
@@ -149,9 +150,11 @@ def test_a_deleted_device_leaves_nothing_and_a_receipt_says_what_went(told, alic
     [receipt] = EventLog.objects.filter(kind="device.erased")
     rows = receipt.payload["rows"]
     assert rows["device_data"] == 15
+    assert rows["device_configs"] == 1
     assert rows["latest_data"] >= 2
     assert rows["user_data"] >= 10
     assert not RangeDeletion.objects.exists()
+    assert not DeviceConfig.objects.exists()
     again = alice.api.post("/devices/register", {"name": "sensor"}).json["device"]
     assert alice.api.get(f"/telemetry/{again['id']}", start_time="2000-01-01").json["data"] == []
     assert alice.api.get(f"/telemetry/{again['id']}/latest").json["latest_data"] == {}

@@ -1,0 +1,3 @@
+from iotflow_client.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,215 @@
+"""A device's desired configuration as the API shows and takes it."""
+
+import math
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from django.conf import settings
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from devices import configs
+from events.models import DeviceConfig, ReportedConfig
+from iotflow.lib import json
+from iotflow.lib.jsondiff import Operation, Place, pointer
+from iotflow.lib.pagination import PageMeta
+from iotflow.lib.timeparse import format_datetime
+
+DEPTH_MAX = 64  # MongoDB takes 100, the command around it included
+INT64 = range(-(2**63), 2**63)
+VERSION_MAX = 2**31 - 1
+FAULTS_SHOWN = 20
+FAULT_PATH = 200
+ANYTHING = {"type": "object", "additionalProperties": True}
+
+
+def faults(value: Any, place: Place = ()) -> Iterator[str]:
+    """`where: why` for everything in a JSON value that some store would not give back as it was."""
+    reason = ""
+    if isinstance(value, dict | list):
+        if len(place) >= DEPTH_MAX:
+            reason = f"is nested deeper than {DEPTH_MAX} levels."
+        else:
+            for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
+                yield from faults(inner, (*place, name))
+    else:
+        reason = _value_fault(value)
+    if place and isinstance(place[-1], str):
+        reason = _name_fault(place[-1]) or reason
+    if reason:
+        yield f"{pointer(place)[:FAULT_PATH]}: {reason}"
+
+
+def _name_fault(name: str) -> str:
+    if name.startswith("$"):  # MongoDB's own: {"$ref": …} would come back as something else
+        return "a name must not begin with $."
+    if "\0" in name:
+        return "a name must not hold a NUL character."
+    return _text_fault(name)
+
+
+def _value_fault(value: Any) -> str:
+    if isinstance(value, str):
+        return _text_fault(value)
+    if isinstance(value, int) and value not in INT64:
+        return "an integer must fit into 64 bits."
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a number must be finite."
+    return ""
+
+
+def _text_fault(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "holds half a surrogate pair."
+    return ""
+
+
+@extend_schema_field(
+    {**ANYTHING, "propertyNames": {"pattern": r"^(?!\$)[^\u0000]*$"}, "maxProperties": 65_536}
+)
+class ConfigField(serializers.Field[Any, Any, Any, Any]):
+    """A JSON object of at most DEVICE_CONFIG_BYTES."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        if not isinstance(data, dict):
+            raise serializers.ValidationError("Must be an object.")
+        if reasons := list(islice(faults(data), FAULTS_SHOWN)):
+            raise serializers.ValidationError(reasons)
+        if (size := len(json.dumps(data))) > settings.DEVICE_CONFIG_BYTES:
+            most = settings.DEVICE_CONFIG_BYTES
+            raise serializers.ValidationError(f"Has {size} bytes; at most {most} are taken.")
+        return data
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+class WantedFields(serializers.Serializer[Any]):
+    config = ConfigField()
+
+
+class RollbackFields(serializers.Serializer[Any]):
+    version = serializers.IntegerField(min_value=1, max_value=VERSION_MAX)
+
+
+class ReportFields(serializers.Serializer[Any]):
+    """What a device says about the configuration it runs; 0 is none."""
+
+    version = serializers.IntegerField(min_value=0, max_value=VERSION_MAX)
+    status = serializers.ChoiceField(
+        choices=ReportedConfig.Status.choices, default=ReportedConfig.Status.APPLIED
+    )
+    message = serializers.CharField(max_length=500, default="", allow_blank=True)
+
+
+class OperationBody(serializers.Serializer[Any]):
+    """A step from one version to the next, as in RFC 6902; `value` is missing in a removal."""
+
+    op = serializers.ChoiceField(choices=["add", "remove", "replace"])
+    path = serializers.CharField(allow_blank=True)
+    value = serializers.JSONField(required=False)
+
+
+class ReportBody(serializers.Serializer[Any]):
+    version = serializers.IntegerField(min_value=0)
+    status = serializers.ChoiceField(choices=ReportedConfig.Status.choices)
+    message = serializers.CharField(max_length=500, allow_blank=True)
+    reported_at = serializers.CharField()
+
+
+class OwnConfig(serializers.Serializer[Any]):
+    """What a device is to run; version 0 has no `created_at`."""
+
+    device_id = serializers.IntegerField()
+    version = serializers.IntegerField(min_value=0)
+    config = serializers.DictField(child=serializers.JSONField())
+    created_at = serializers.CharField(allow_null=True)
+
+
+class VersionBody(serializers.Serializer[Any]):
+    """A version; 0, which nobody wrote, has no `author` and no `created_at`."""
+
+    version = serializers.IntegerField(min_value=0)
+    author = serializers.CharField(allow_null=True)
+    created_at = serializers.CharField(allow_null=True)
+    rolled_back_to = serializers.IntegerField(min_value=1, allow_null=True)
+    config = serializers.DictField(child=serializers.JSONField())
+
+
+class WantedBody(VersionBody):
+    """The newest version, and what the device said it runs."""
+
+    status = serializers.CharField()
+    device_id = serializers.IntegerField()
+    reported = ReportBody(allow_null=True)
+    in_sync = serializers.BooleanField()
+
+
+class WantedMessage(WantedBody):
+    """`diff` leads from the version before; it is empty where nothing changed."""
+
+    message = serializers.CharField()
+    diff = OperationBody(many=True)
+
+
+class HistoryEntry(VersionBody):
+    diff = OperationBody(many=True)
+
+
+class ConfigHistory(serializers.Serializer[Any]):
+    status = serializers.CharField()
+    device_id = serializers.IntegerField()
+    history = HistoryEntry(many=True)
+    meta = PageMeta()
+
+
+class ReportAnswer(serializers.Serializer[Any]):
+    message = serializers.CharField()
+    device_id = serializers.IntegerField()
+    reported = ReportBody()
+    in_sync = serializers.BooleanField()
+
+
+def own_config_body(version: DeviceConfig) -> dict[str, Any]:
+    return {
+        "device_id": version.device_id,
+        "version": version.version,
+        "config": version.config,
+        "created_at": format_datetime(version.created_at),
+    }
+
+
+def version_body(version: DeviceConfig) -> dict[str, Any]:
+    return {
+        "version": version.version,
+        "author": version.author or None,
+        "created_at": format_datetime(version.created_at),
+        "rolled_back_to": version.rolled_back_to,
+        "config": version.config,
+    }
+
+
+def history_entry(version: DeviceConfig, changes: list[Operation]) -> dict[str, Any]:
+    return {**version_body(version), "diff": changes}
+
+
+def report_body(report: ReportedConfig) -> dict[str, Any]:
+    return {
+        "version": report.version,
+        "status": report.status,
+        "message": report.message,
+        "reported_at": format_datetime(report.reported_at),
+    }
+
+
+def wanted_body(version: DeviceConfig, report: ReportedConfig | None) -> dict[str, Any]:
+    return {
+        "status": "success",
+        "device_id": version.device_id,
+        **version_body(version),
+        "reported": None if report is None else report_body(report),
+        "in_sync": configs.in_sync(version.version, report),
+    }
