@@ -6,10 +6,14 @@ from django.contrib.auth.backends import ModelBackend
 from django.http import HttpRequest
 
 from accounts.models import User
+from accounts.throttles import begin_login, end_login
 
 
 class UsernameOrEmail(ModelBackend):
-    """Username or e-mail address, and password; unknown users take as long as wrong passwords."""
+    """Username or e-mail address, and password; unknown users take as long as wrong passwords.
+
+    What comes by a request may fail so often only (TooManyRequests); successes do not count.
+    """
 
     def authenticate(
         self,
@@ -21,9 +25,17 @@ class UsernameOrEmail(ModelBackend):
         if not username or password is None:
             return None
         user = User.objects.by_login(username)
+        if request is None:
+            return user if self._is_right(user, password) else None
+        attempt, right = begin_login(request, username, user), False
+        try:
+            right = self._is_right(user, password)
+        finally:
+            end_login(attempt, succeeded=right)
+        return user if right else None
+
+    def _is_right(self, user: User | None, password: str) -> bool:
         if user is None:
             User().set_password(password)
-            return None
-        if user.check_password(password) and self.user_can_authenticate(user):
-            return user
-        return None
+            return False
+        return user.check_password(password) and self.user_can_authenticate(user)

@@ -36,6 +36,7 @@ from accounts.serializers import (
     UserSerializer,
 )
 from accounts.services import change_user, delete_user, end_tokens, register_user, set_active
+from accounts.throttles import Registrations
 from iotflow.lib.errors import Error
 from iotflow.lib.pagination import PAGE, paginate
 from iotflow.lib.timeparse import format_datetime
@@ -55,6 +56,7 @@ def answer(message: str, user: User) -> Response:
 class RegisterView(APIView):
     authentication_classes = []
     permission_classes = []
+    throttle_classes = [Registrations]
 
     @extend_schema(request=RegisterSerializer, responses={201: UserAnswer, 409: Error})
     def post(self, request: Request) -> Response:

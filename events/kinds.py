@@ -15,6 +15,7 @@ class Kind(models.TextChoices):
     USER_REGISTERED = "user.registered"
     USER_LOGIN = "user.login"
     USER_LOGIN_FAILED = "user.login_failed"
+    USER_LOGIN_THROTTLED = "user.login_throttled"
     USER_LOGOUT = "user.logout"
     USER_TOKENS_ENDED = "user.tokens_ended"
     USER_CHANGED = "user.changed"

@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.shortcuts import render
 
 from iotflow.lib.address import is_trusted_proxy
@@ -60,7 +61,9 @@ class RequestGuard:
             )
         if _content_length(request) > settings.MAX_BODY_BYTES:
             return self._too_large(request)
-        return self.get_response(request)
+        response = self.get_response(request)
+        _read_rest(request)
+        return response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         away = as_store_away(error)
@@ -76,14 +79,24 @@ class RequestGuard:
         return response
 
     def _too_large(self, request: HttpRequest) -> HttpResponse:
-        """413. The body is read first, to a bound: a client still sending would see a reset."""
-        left = DRAIN_BYTES
-        while left > 0 and (chunk := request.read(CHUNK)):
-            left -= len(chunk)
+        """413."""
+        _read_rest(request)
         limit = settings.MAX_BODY_BYTES
         return error_response(
             413, f"The body has more than {limit} bytes.", {"body": [f"At most {limit} bytes."]}
         )
+
+
+def _read_rest(request: HttpRequest) -> None:
+    """Read, to a bound, what no view has read of the body.
+
+    The server closes the connection of a client that is still sending when it is answered: an
+    upload would see a reset, and the next request on that connection no answer.
+    """
+    left = DRAIN_BYTES
+    with suppress(UnreadablePostError):
+        while left > 0 and (chunk := request.read(CHUNK)):
+            left -= len(chunk)
 
 
 def _is_of_mongodb(error: Exception) -> bool:

@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 
 from iotflow import __version__
+from iotflow.lib.rates import limits
 from iotflow.secretfile import made_up_secret
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -36,6 +37,18 @@ def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
     value = env.str(name, default=default)
     if value not in allowed:
         raise ImproperlyConfigured(f"{name} must be one of {', '.join(allowed)}, not {value!r}.")
+    return value
+
+
+def rate(name: str, default: str) -> str:
+    """Limits as `100/2s,10000/min`, or none; ImproperlyConfigured names what is neither."""
+    value = env.str(name, default=default)
+    try:
+        limits(value)
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"{name}: {error}. Write limits as 100/2s or 10000/min, several with commas between."
+        ) from error
     return value
 
 
@@ -318,12 +331,13 @@ REST_FRAMEWORK = {
         "accounts.authentication.StaffSession",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_THROTTLE_CLASSES": ["devices.throttles.Requests"],
     "DEFAULT_PARSER_CLASSES": ["iotflow.lib.json.JSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["iotflow.lib.json.JSONRenderer"],
     "DEFAULT_PAGINATION_CLASS": None,
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_SCHEMA_CLASS": "iotflow.schema.AutoSchema",
-    "EXCEPTION_HANDLER": "iotflow.lib.errors.exception_handler",
+    "EXCEPTION_HANDLER": "iotflow.lib.throttles.exception_handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
     "URL_FORMAT_OVERRIDE": None,
 }
@@ -360,6 +374,16 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES  # RequestGuard answers 413 before 
 DEVICE_CONFIG_BYTES = bounded("DEVICE_CONFIG_BYTES", 65_536, 2, 1 << 20)
 LIST_LIMIT = bounded("LIST_LIMIT", 100, 1, 1000)
 LIST_LIMIT_MAX = bounded("LIST_LIMIT_MAX", 1000, 1, 100_000)
+
+# --- How often ----------------------------------------------------------------------------------
+RATE_DEVICE_MESSAGES = rate("RATE_DEVICE_MESSAGES", "100/2s")
+RATE_DEVICE_READINGS = rate("RATE_DEVICE_READINGS", "10000/min")
+RATE_DEVICE_REQUESTS = rate("RATE_DEVICE_REQUESTS", "600/min")
+RATE_USER = rate("RATE_USER", "600/min")
+RATE_ANONYMOUS = rate("RATE_ANONYMOUS", "300/min")
+RATE_LOGIN_FAILED_ACCOUNT = rate("RATE_LOGIN_FAILED_ACCOUNT", "10/15min")
+RATE_LOGIN_FAILED_ADDRESS = rate("RATE_LOGIN_FAILED_ADDRESS", "60/min")
+RATE_REGISTER = rate("RATE_REGISTER", "60/h")
 
 # --- Telemetry ----------------------------------------------------------------------------------
 HISTORY_LIMIT = bounded("HISTORY_LIMIT", 100, 1, 100_000)
@@ -408,6 +432,7 @@ UNFOLD = {
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("iotflow/icon.svg")}
     ],
+    "LOGIN": {"form": "accounts.forms.LoginForm"},
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
 }

@@ -27,6 +27,7 @@ urlpatterns = [
     path("favicon.ico", RedirectView.as_view(url=static("iotflow/icon.svg"))),
     path("health", views.HealthView.as_view()),
     path("status", views.StatusView.as_view()),
+    path("admin/login/", views.admin_login),
     path("admin/", admin.site.urls),
     path("api/v1", views.front),
     path("api/v1/", include(api)),

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.contrib import admin
 from django.db import DatabaseError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
@@ -121,6 +122,7 @@ class SchemaView(APIView):
 class HealthView(APIView):
     authentication_classes = []
     permission_classes = []
+    throttle_classes = []
 
     @extend_schema(
         auth=[{}, {"userToken": []}, {"staffSession": []}],  # type: ignore[list-item]
@@ -176,6 +178,7 @@ class AdminOnlyView(APIView):
 class StatusView(APIView):
     authentication_classes = []
     permission_classes = []
+    throttle_classes = []
 
     @extend_schema(responses=SystemStatus)
     def get(self, request: Request) -> Response:
@@ -192,6 +195,16 @@ class StatusView(APIView):
                 },
             }
         )
+
+
+def admin_login(request: HttpRequest) -> HttpResponse:
+    """The admin site's own page; 429 where too many log-ins failed."""
+    response = admin.site.login(request)
+    refusal = getattr(request, "login_refusal", None)
+    if refusal is not None:
+        response.status_code = refusal.status_code
+        response["Retry-After"] = str(refusal.wait)
+    return response
 
 
 @csrf_exempt

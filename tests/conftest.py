@@ -70,12 +70,14 @@ def fast_passwords(settings: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def clean_redis(request: pytest.FixtureRequest) -> None:
-    """Each test begins with an empty Redis and closed breakers."""
+    """Each test begins with an empty Redis, closed breakers, and no limit used."""
     if request.node.nodeid.startswith(PURE):
         return
+    from iotflow.lib.ratelimit import memory
     from iotflow.lib.redis import breaker, redis
 
     breaker._failed = 0
+    memory.clear()
     with redis() as client:
         client.flushdb()
 

@@ -1,7 +1,7 @@
 """Who is on the other end of the wire."""
 
 from functools import lru_cache
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, ip_address, ip_network
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -17,6 +17,18 @@ def client_address(request: HttpRequest) -> str:
             break
         address = hop
     return address
+
+
+def network(address: str) -> str:
+    """What is counted as one client: an IPv4 address, or the /64 of an IPv6 one."""
+    if not _is_address(address):
+        return address
+    ip = ip_address(address)
+    if isinstance(ip, IPv4Address):
+        return str(ip)
+    if ip.ipv4_mapped:
+        return str(ip.ipv4_mapped)
+    return str(ip_network((int(ip), 64), strict=False))
 
 
 def _is_address(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from math import ceil
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -32,6 +33,18 @@ class Conflict(exceptions.APIException):
     def __init__(self, message: str, fields: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.fields = fields or {}
+
+
+class TooManyRequests(exceptions.APIException):
+    """A limit is used up; there is room again in `wait` seconds, and `headers` tell of it."""
+
+    status_code = status.HTTP_429_TOO_MANY_REQUESTS
+    default_code = "too_many_requests"
+
+    def __init__(self, message: str, wait: float, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.wait = max(1, ceil(wait))
+        self.headers = headers or {}
 
 
 CODES = {

@@ -197,6 +197,7 @@ class FeedView(UserView):
 class StoreStatusView(APIView):
     authentication_classes = []
     permission_classes = []
+    throttle_classes = []
 
     @extend_schema(responses=serializers.StoreStatus)
     def get(self, request: Request) -> Response:

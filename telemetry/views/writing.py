@@ -1,6 +1,7 @@
 """Readings on their way in: one, a device's batch, a gateway's bulk. A 2xx means stored."""
 
 import re
+from collections import Counter
 from collections.abc import Callable
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -17,6 +18,7 @@ from telemetry import batches, messages, serializers, services
 from telemetry.messages import Entry
 from telemetry.services import Answer
 from telemetry.stores import Refused
+from telemetry.throttles import Messages, OneReading, admit
 
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 IDEMPOTENCY = OpenApiParameter(
@@ -30,6 +32,7 @@ IDEMPOTENCY = OpenApiParameter(
 class SubmitView(APIView):
     authentication_classes = [ApiKeyAuthentication]
     permission_classes = [IsWritingDevice]
+    throttle_classes = [OneReading]
 
     @extend_schema(
         request=serializers.SubmitBody,
@@ -55,6 +58,7 @@ class SubmitView(APIView):
 class BatchView(APIView):
     authentication_classes = [ApiKeyAuthentication]
     permission_classes = [IsWritingDevice]
+    throttle_classes = [Messages]
 
     @extend_schema(
         request=serializers.BatchBody,
@@ -68,6 +72,7 @@ class BatchView(APIView):
         """
         device = current_device(request)
         entries = messages.parse_batch(request.data, device.id)
+        admit({device.id: len(entries)}, self)
         return _store(request, f"device:{device.id}", {device.id: device}, entries)
 
 
@@ -90,6 +95,7 @@ class BulkView(UserView):
         )
         devices = batches.records(changeable)
         entries = messages.having_good_ones(batches.placed(entries, devices))
+        admit(Counter(entry.device_id for entry in entries if entry.message is not None), self)
         return _store(request, f"user:{user.pk}", devices, entries)
 
 

@@ -20,7 +20,7 @@ PAGES = sorted(
         *(ROOT / folder / "README.md" for folder in ("clients/python", "deploy", "samples")),
     }
 )
-OUR_READERS = {"bounded", "choice", "secret", "env"}
+OUR_READERS = {"bounded", "choice", "rate", "secret", "env"}
 CODE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
@@ -109,6 +109,14 @@ def test_choices_are_documented_as_they_are():
             default, allowed = (ast.literal_eval(part) for part in arguments)
             assert documented[variable][0] == f"`{default}`"
             assert tuple(re.findall(r"`(\w+)`", documented[variable][1])) == allowed
+
+
+def test_limits_are_documented_as_they_are():
+    documented = rows()
+    found = {name: ast.literal_eval(rest[0]) for reader, name, rest in reads() if reader == "rate"}
+    assert len(found) >= 8
+    for variable, default in found.items():
+        assert documented[variable][0] == f"`{default}`", variable
 
 
 def test_every_system_check_is_documented_and_no_other():

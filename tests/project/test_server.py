@@ -1,6 +1,8 @@
 """The real server process, over a real socket: what a test client does not go through."""
 
 import os
+import time
+from http.client import HTTPConnection
 
 import httpx
 import pytest
@@ -77,3 +79,24 @@ def test_it_does_not_serve_on_settings_that_are_wrong(tmp_path):
         assert "TRUSTED_PROXIES has" in child.obituary()
     finally:
         child.stop()
+
+
+def test_a_connection_survives_an_answer_that_needed_no_body(url):
+    """A refusal is made from the headers; what the client sends after them is still taken."""
+    address = httpx.URL(url)
+    connection = HTTPConnection(address.host, address.port, timeout=10)
+    connection.connect()
+    connection.auto_open = 0  # a closed one stays closed
+    body = b'{"data": {"a": 1}}'
+    for _ in range(3):
+        connection.putrequest("POST", "/api/v1/telemetry")
+        connection.putheader("X-API-Key", "wrong")
+        connection.putheader("Content-Type", "application/json")
+        connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders()
+        time.sleep(0.2)
+        connection.send(body)
+        answer = connection.getresponse()
+        assert answer.status == 401
+        answer.read()
+    connection.close()
