@@ -1,5 +1,6 @@
 """What a user may do, beyond what the querysets let them see."""
 
+from django.core.exceptions import PermissionDenied
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.views import APIView
@@ -19,3 +20,12 @@ class IsStaff(IsUser):
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         return super().has_permission(request, view) and bool(request.user.is_staff)
+
+
+def check_may_change(user: User, owner_id: int, permission: str) -> None:
+    """Staff change what is another's only with Django's permission for it; superusers have all.
+
+    Raises PermissionDenied (403).
+    """
+    if user.pk != owner_id and not user.has_perm(permission):
+        raise PermissionDenied

@@ -20,7 +20,7 @@ from rest_framework.viewsets import ViewSet
 
 from accounts.authentication import TokenAuthentication
 from accounts.models import Token, User
-from accounts.permissions import IsStaff, IsUser
+from accounts.permissions import IsStaff, IsUser, check_may_change
 from accounts.serializers import (
     ChangeUserSerializer,
     LoginAnswer,
@@ -37,6 +37,7 @@ from accounts.serializers import (
 )
 from accounts.services import change_user, delete_user, end_tokens, register_user, set_active
 from accounts.throttles import Registrations
+from iotflow.lib.errors import Error
 from iotflow.lib.pagination import PAGE, paginate
 from iotflow.lib.timeparse import format_datetime
 
@@ -57,7 +58,7 @@ class RegisterView(APIView):
     permission_classes = []
     throttle_classes = [Registrations]
 
-    @extend_schema(request=RegisterSerializer, responses={201: UserAnswer})
+    @extend_schema(request=RegisterSerializer, responses={201: UserAnswer, 409: Error})
     def post(self, request: Request) -> Response:
         """Register a user: username, e-mail address, password."""
         serializer = RegisterSerializer(data=request.data)
@@ -80,7 +81,7 @@ class LoginView(APIView):
     def get_authenticate_header(self, request: Request) -> str:
         return "Bearer"  # without a challenge DRF would turn a 401 into a 403
 
-    @extend_schema(request=LoginSerializer, responses={200: LoginAnswer})
+    @extend_schema(request=LoginSerializer, responses={200: LoginAnswer, 401: Error})
     def post(self, request: Request) -> Response:
         """Log in with username or e-mail address and password; the token is shown only here."""
         serializer = LoginSerializer(data=request.data)
@@ -134,7 +135,7 @@ class TokenViewSet(ViewSet):
 
     permission_classes = [IsUser]
     lookup_url_kwarg = "token_id"
-    lookup_value_converter = "int"
+    lookup_value_converter = "id"
 
     @extend_schema(parameters=PAGE, responses=TokenList)
     def list(self, request: Request) -> Response:
@@ -162,9 +163,12 @@ class UserViewSet(ViewSet):
     def user(self, request: Request, user_id: UUID) -> User:
         return get_object_or_404(User.objects.visible_to(caller(request)), user_id=user_id)
 
-    def changeable(self, request: Request, user_id: UUID) -> User:
+    def changeable(
+        self, request: Request, user_id: UUID, permission: str = "accounts.change_user"
+    ) -> User:
         """As `user`; staff do not become superusers by way of a superuser's password."""
         user = self.user(request, user_id)
+        check_may_change(caller(request), user.pk, permission)
         if user.is_superuser and not caller(request).is_superuser:
             raise PermissionDenied("Only a superuser may change a superuser.")
         return user
@@ -188,7 +192,9 @@ class UserViewSet(ViewSet):
         user = self.user(request, user_id)
         return Response({"status": "success", "user": UserSerializer(user).data})
 
-    @extend_schema(request=ChangeUserSerializer, responses=UserAnswer)
+    @extend_schema(
+        request=ChangeUserSerializer(partial=True), responses={200: UserAnswer, 409: Error}
+    )
     def update(self, request: Request, user_id: UUID) -> Response:
         """Change username, e-mail address or password; the rest stays."""
         user = self.changeable(request, user_id)
@@ -198,10 +204,11 @@ class UserViewSet(ViewSet):
         change_user(user=user, fields=serializer.validated_data, actor=caller(request), keep=keep)
         return answer("User updated", user)
 
-    @extend_schema(responses={200: MessageAnswer})
+    @extend_schema(responses={200: MessageAnswer, 409: Error})
     def destroy(self, request: Request, user_id: UUID) -> Response:
         """Delete a user with devices, groups and telemetry, for staff."""
-        delete_user(user=self.changeable(request, user_id), actor=caller(request))
+        user = self.changeable(request, user_id, "accounts.delete_user")
+        delete_user(user=user, actor=caller(request))
         return Response({"status": "success", "message": "User deleted"})
 
     @extend_schema(request=None, responses=UserAnswer)
@@ -212,7 +219,7 @@ class UserViewSet(ViewSet):
         set_active(users=[user], active=True, actor=caller(request))
         return answer("User activated", user)
 
-    @extend_schema(request=None, responses=UserAnswer)
+    @extend_schema(request=None, responses={200: UserAnswer, 409: Error})
     @action(detail=True, methods=["patch"])
     def deactivate(self, request: Request, user_id: UUID) -> Response:
         """Refuse a user, with all devices, from the next request on; for staff."""

@@ -14,6 +14,12 @@ class Devices(models.QuerySet[Any]):
     def visible_to(self, user: "User") -> "Devices":
         return self if user.is_staff else self.filter(owner=user)
 
+    def changeable_by(self, user: "User") -> "Devices":
+        """One's own; everybody's for staff with Django's permission for that."""
+        if user.is_staff and user.has_perm("devices.change_device"):
+            return self
+        return self.filter(owner=user)
+
 
 class ApiKeys(models.QuerySet[Any]):
     def unended(self, now: datetime) -> "ApiKeys":

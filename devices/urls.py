@@ -9,9 +9,9 @@ from devices.views.staff import StaffDeviceViewSet
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 router.register("devices", DeviceViewSet, "device")
-router.register("devices/<int:device_id>/keys", KeyViewSet, "key")
+router.register("devices/<id:device_id>/keys", KeyViewSet, "key")
 router.register("groups", GroupViewSet, "group")
-router.register("groups/<int:group_id>/devices", MemberViewSet, "member")
+router.register("groups/<id:group_id>/devices", MemberViewSet, "member")
 router.register("admin/devices", StaffDeviceViewSet, "staff-device")
 
 urlpatterns = [
@@ -20,8 +20,8 @@ urlpatterns = [
     path("devices/config", configs.DeviceConfigView.as_view()),
     path("devices/config/reported", configs.ConfigReportView.as_view()),
     path("devices/credentials", own.CredentialsView.as_view()),
-    path("devices/<int:device_id>/config", configs.WantedConfigView.as_view()),
-    path("devices/<int:device_id>/config/history", configs.ConfigHistoryView.as_view()),
-    path("devices/<int:device_id>/config/rollback", configs.ConfigRollbackView.as_view()),
+    path("devices/<id:device_id>/config", configs.WantedConfigView.as_view()),
+    path("devices/<id:device_id>/config/history", configs.ConfigHistoryView.as_view()),
+    path("devices/<id:device_id>/config/rollback", configs.ConfigRollbackView.as_view()),
     path("", include(router.urls)),
 ]

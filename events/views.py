@@ -41,9 +41,7 @@ PARAMETERS = [
 class EventsView(APIView):
     permission_classes = [IsAuthenticated]
 
-    @extend_schema(
-        operation_id="events_list", parameters=PARAMETERS, responses=serializers.EventList
-    )
+    @extend_schema(parameters=PARAMETERS, responses=serializers.EventList)
     def get(self, request: Request) -> Response:
         """What happened, newest first; follow `next_cursor` until it is null."""
         asked = serializers.parse_events(request)

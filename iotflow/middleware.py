@@ -13,12 +13,27 @@ from iotflow.lib.errors import (
     StoreAway,
     as_store_away,
     error_response,
+    plain_error,
     store_away_response,
 )
 
 logger = logging.getLogger(__name__)
 DRAIN_BYTES = 32 * 1024 * 1024
 CHUNK = 64 * 1024
+
+
+class ApiErrors:
+    """No error under /api/ is a page, such as Django shows while DEBUG is on."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        is_page = response.headers.get("Content-Type", "").startswith("text/html")
+        if is_page and response.status_code >= 400 and is_api(request):
+            return plain_error(response.status_code)
+        return response
 
 
 class TrustedScheme:

@@ -2,11 +2,14 @@
 
 from django.contrib import admin
 from django.templatetags.static import static
-from django.urls import URLPattern, URLResolver, include, path, re_path
+from django.urls import URLPattern, URLResolver, include, path, re_path, register_converter
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularSwaggerView
 
 from iotflow import views
+from iotflow.lib.ids import IdConverter
+
+register_converter(IdConverter, "id")
 
 api: list[URLPattern | URLResolver] = [
     path("", include("events.urls")),
@@ -28,7 +31,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v1", views.front),
     path("api/v1/", include(api)),
-    path("api/schema", SpectacularAPIView.as_view(), name="schema"),
+    path("api/schema", views.SchemaView.as_view(), name="schema"),
     path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     re_path(r"^api/", views.api_not_found),
 ]

@@ -7,7 +7,13 @@ from django.db import DatabaseError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.csrf import csrf_exempt
-from drf_spectacular.utils import OpenApiParameter, extend_schema, inline_serializer
+from drf_spectacular.renderers import (
+    OpenApiJsonRenderer,
+    OpenApiJsonRenderer2,
+    OpenApiYamlRenderer,
+    OpenApiYamlRenderer2,
+)
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
@@ -17,10 +23,11 @@ from rest_framework.views import APIView
 from accounts.authentication import StaffSession, TokenAuthentication
 from accounts.permissions import IsStaff
 from iotflow import __version__, health, stats
-from iotflow.lib.errors import NOT_FOUND, error_response
+from iotflow.lib.errors import error_response, plain_error
 from iotflow.lib.pagination import flag
 from iotflow.lib.timeparse import format_ms, now_ms
 from iotflow.middleware import is_api
+from iotflow.schema import document
 
 ENDPOINTS = {
     "register a user": "POST /api/v1/auth/register",
@@ -37,6 +44,8 @@ HEALTH_MESSAGES = {
     "degraded": "Readings are stored; a store is away and what needs it is slower or waits.",
     "unhealthy": "Readings cannot be stored now.",
 }
+HEALTH_STATES = list(HEALTH_MESSAGES)
+STORE_STATES = ["up", "down"]
 
 
 @csrf_exempt
@@ -67,21 +76,62 @@ def is_staff(request: Request) -> bool:
     return False
 
 
+class StoreHealth(serializers.Serializer[Any]):
+    """`version` and `latency_ms` for staff only; of a store that is away they are unknown."""
+
+    status = serializers.ChoiceField(choices=STORE_STATES)
+    version = serializers.CharField(required=False)
+    latency_ms = serializers.FloatField(required=False, allow_null=True)
+
+
+class Health(serializers.Serializer[Any]):
+    """`stores` with `detailed`; for staff also the age of the oldest waiting event."""
+
+    status = serializers.ChoiceField(choices=HEALTH_STATES)
+    message = serializers.CharField()
+    version = serializers.CharField()
+    stores = serializers.DictField(child=StoreHealth(), required=False)
+    outbox_seconds = serializers.FloatField(required=False, allow_null=True)
+
+
+class SystemStatus(serializers.Serializer[Any]):
+    status = serializers.ChoiceField(choices=HEALTH_STATES)
+    message = serializers.CharField()
+    version = serializers.CharField()
+    time = serializers.DateTimeField()
+    stores = serializers.DictField(child=serializers.ChoiceField(choices=STORE_STATES))
+
+
+@extend_schema(exclude=True)
+class SchemaView(APIView):
+    """OpenAPI as JSON, or as YAML for a client that asks for it."""
+
+    authentication_classes = []
+    permission_classes = []
+    renderer_classes = [
+        OpenApiJsonRenderer2,
+        OpenApiJsonRenderer,
+        OpenApiYamlRenderer,
+        OpenApiYamlRenderer2,
+    ]
+
+    def get(self, request: Request) -> Response:
+        return Response(document())
+
+
 class HealthView(APIView):
     authentication_classes = []
     permission_classes = []
     throttle_classes = []
 
     @extend_schema(
-        parameters=[OpenApiParameter("detailed", bool)],
-        responses=inline_serializer(
-            "Health",
-            {
-                "status": serializers.CharField(),
-                "message": serializers.CharField(),
-                "version": serializers.CharField(),
-            },
-        ),
+        auth=[{}, {"userToken": []}, {"staffSession": []}],  # type: ignore[list-item]
+        parameters=[
+            OpenApiParameter(
+                "detailed", bool, description="Ask every store too; versions and times for staff."
+            )
+        ],
+        responses={200: Health, 503: Health},
     )
     def get(self, request: Request) -> Response:
         """Whether this process lives; with `detailed`, whether every store answers."""
@@ -107,7 +157,7 @@ class HealthView(APIView):
 class StatsView(APIView):
     permission_classes = [IsStaff]
 
-    @extend_schema(operation_id="admin_stats", responses=stats.Stats)
+    @extend_schema(responses=stats.Stats)
     def get(self, request: Request) -> Response:
         """Figures of the whole system, for staff."""
         return Response(stats.stats())
@@ -130,17 +180,7 @@ class StatusView(APIView):
     permission_classes = []
     throttle_classes = []
 
-    @extend_schema(
-        responses=inline_serializer(
-            "SystemStatus",
-            {
-                "status": serializers.CharField(),
-                "version": serializers.CharField(),
-                "time": serializers.CharField(),
-                "stores": serializers.DictField(child=serializers.CharField()),
-            },
-        )
-    )
+    @extend_schema(responses=SystemStatus)
     def get(self, request: Request) -> Response:
         """The system's state in brief."""
         state = health.check()
@@ -169,22 +209,22 @@ def admin_login(request: HttpRequest) -> HttpResponse:
 
 @csrf_exempt
 def api_not_found(request: HttpRequest) -> HttpResponse:
-    return error_response(404, NOT_FOUND)
+    return plain_error(404)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     if is_api(request):
-        return error_response(404, NOT_FOUND)
+        return plain_error(404)
     return render(request, "404.html", status=404)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return error_response(400, "The request is malformed.")
+    return plain_error(400)
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
     if is_api(request):
-        return error_response(403, "You may not do that.")
+        return plain_error(403)
     return render(request, "403.html", status=403)
 
 
@@ -196,5 +236,5 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 def server_error(request: HttpRequest) -> HttpResponse:
     if is_api(request):
-        return error_response(500, "Something went wrong here; it has been logged.")
+        return plain_error(500)
     return render(request, "500.html", status=500)

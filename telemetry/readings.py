@@ -264,6 +264,6 @@ def _numbers_in(value: Any) -> Iterable[int | float]:
 
 
 def _printable(name: str) -> str:
-    """A measurement's name fit for an error answer."""
+    """A measurement's name fit for an error answer, and for a database that keeps it."""
     short = name if len(name) <= 80 else name[:80] + "…"
-    return short.encode("utf-8", "backslashreplace").decode()
+    return short.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

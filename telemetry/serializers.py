@@ -128,8 +128,10 @@ class AggregateAnswer(serializers.Serializer[Any]):
 
 
 class Range(serializers.Serializer[Any]):
-    start_time = serializers.CharField()
-    stop_time = serializers.CharField()
+    """Both are needed, here or in the query."""
+
+    start_time = serializers.CharField(required=False)
+    stop_time = serializers.CharField(required=False)
 
 
 class DeleteAnswer(serializers.Serializer[Any]):

@@ -46,6 +46,9 @@ class Api:
     def delete(self, path: str, body: Any = None, **headers: str) -> Answer:
         return self._send("DELETE", path, body, headers)
 
+    def request(self, method: str, path: str, body: Any = None) -> Answer:
+        return self._send(method, path, body, {})
+
     def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Answer:
         content_type = headers.pop("content_type", "application/json")
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -64,7 +67,8 @@ class Api:
         return Client(raise_request_exception=False)
 
     def _url(self, path: str) -> str:
-        return path if path.startswith(("/api", "/health", "/status")) else f"/api/v1{path}"
+        at_root = path == "/" or path.startswith(("/api", "/health", "/status"))
+        return path if at_root else f"/api/v1{path}"
 
     def _headers(self) -> dict[str, str]:
         headers = {}
@@ -75,11 +79,27 @@ class Api:
         return headers
 
     def _answer(self, response: HttpResponse) -> Answer:
-        text = response.content.decode()
+        content = b"".join(response) if response.streaming else response.content
+        text = content.decode()
         is_json = response.headers.get("Content-Type", "").startswith("application/json")
-        return Answer(
+        answer = Answer(
             response.status_code, json.loads(text) if is_json else None, response.headers, text
         )
+        if answer.status >= 400:
+            check_error(answer)
+        return answer
+
+
+def check_error(answer: Answer) -> None:
+    """What holds for every error of the API: one shape, and a bad request names its fields."""
+    if answer.json.get("stores"):
+        return  # the state of stores of which some are away
+    assert set(answer.json) <= {"error", "message", "details"}, answer.text
+    assert answer.json["error"], answer.text
+    assert answer.json["message"], answer.text
+    if answer.status == 400:
+        assert answer.fields(), f"no field is named: {answer.text}"
+        assert all(answer.json["details"].values()), answer.text
 
 
 @dataclass(frozen=True)

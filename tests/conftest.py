@@ -14,6 +14,7 @@ from tests.api import Api, Somebody, Something
 from tests.environment import CHOICES, ROOT, STORES
 
 PURE = ("tests/lib/", "tests/clients/")  # or with a server of their own
+ADMIN, PASSWORD = "admin", "swordfish17"
 _number = itertools.count(1)
 
 
@@ -135,6 +136,12 @@ def sensor(alice: Somebody, make_device: Callable[..., Something]) -> Something:
 
 
 @pytest.fixture(scope="session")
+def superuser() -> dict[str, str]:
+    """The log-in of the superuser of that server, in the variables that docs/api.md names."""
+    return {"ADMIN": ADMIN, "PASSWORD": PASSWORD}
+
+
+@pytest.fixture(scope="session")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real server on embedded stores of its own, started as `make demo` starts one."""
     from iotflow.lib.child import answers, free_port, server
@@ -142,13 +149,17 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     var_dir = tmp_path_factory.mktemp("server")
     environment = {name: value for name, value in os.environ.items() if name not in CHOICES}
     environment |= {"VAR_DIR": str(var_dir), "WORKER_THREAD": "1"}
-    subprocess.run(
-        [sys.executable, "manage.py", "setup_stores"],
-        cwd=ROOT,
-        env=environment,
-        check=True,
-        timeout=60,
-    )
+    for command in (
+        ["setup_stores"],
+        ["createsuperuser", "--noinput", "--username", ADMIN, "--email", "admin@example.com"],
+    ):
+        subprocess.run(
+            [sys.executable, "manage.py", *command],
+            cwd=ROOT,
+            env={**environment, "DJANGO_SUPERUSER_PASSWORD": PASSWORD},
+            check=True,
+            timeout=60,
+        )
     port = free_port()
     child = server(port, var_dir / "server.log", environment)
     try:

@@ -6,7 +6,7 @@ from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
 from devices.models import DeviceGroup
-from devices.serializers.devices import DeviceBody
+from devices.serializers.devices import DeviceBody, DeviceList
 from iotflow.lib.pagination import PageMeta
 from iotflow.lib.timeparse import format_datetime
 
@@ -67,6 +67,11 @@ class GroupList(serializers.Serializer[Any]):
     status = serializers.CharField()
     groups = GroupBody(many=True)
     meta = PageMeta()
+
+
+@extend_schema_serializer(many=False)
+class DevicesOfGroup(DeviceList):
+    group_id = serializers.IntegerField()
 
 
 class MembershipOf(GroupSerializer):

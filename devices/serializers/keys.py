@@ -114,6 +114,8 @@ class KeyList(serializers.Serializer[Any]):
 
 
 class Credentials(serializers.Serializer[Any]):
+    status = serializers.CharField()
+    id = serializers.IntegerField()
     device_id = serializers.IntegerField()
     name = serializers.CharField()
     key_prefix = serializers.CharField()

@@ -9,7 +9,7 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 
 from accounts.models import User
-from accounts.permissions import IsUser
+from accounts.permissions import IsUser, check_may_change
 from accounts.services import actor_name
 from devices.authentication import ApiKeyAuthentication, DevicePrincipal, IsDevice
 from devices.key_cache import DeviceRecord
@@ -38,6 +38,15 @@ def current_device(request: Request) -> DeviceRecord:
 def visible_device(request: Request, device_id: int) -> Device:
     devices = Device.objects.visible_to(current_user(request)).select_related("owner")
     return get_object_or_404(devices, pk=device_id)
+
+
+def changeable_device(
+    request: Request, device_id: int, permission: str = "devices.change_device"
+) -> Device:
+    """As `visible_device`, for who may change it too."""
+    device = visible_device(request, device_id)
+    check_may_change(current_user(request), device.owner_id, permission)
+    return device
 
 
 class UserView(APIView):

@@ -16,12 +16,14 @@ from devices.serializers import configs as shapes
 from devices.views.base import (
     DeviceView,
     UserView,
+    changeable_device,
     current_actor,
     current_device,
     visible_device,
 )
 from devices.views.own import OwnConfigView
 from events.models import DeviceConfig, ReportedConfig
+from iotflow.lib.errors import Error
 from iotflow.lib.jsondiff import Operation
 from iotflow.lib.pagination import OFFSET_MAX, PAGE, whole_number
 from iotflow.lib.timeparse import to_ms
@@ -41,7 +43,6 @@ UNCHANGED = OpenApiResponse(description="It is as the client knows it.")
 
 class WantedConfigView(UserView):
     @extend_schema(
-        operation_id="device_config",
         parameters=[IF_NONE_MATCH],
         responses={200: shapes.WantedBody, 304: UNCHANGED},
     )
@@ -55,14 +56,13 @@ class WantedConfigView(UserView):
         return Response(shapes.wanted_body(version, report), headers={"ETag": tag})
 
     @extend_schema(
-        operation_id="set_device_config",
         parameters=[IF_MATCH],
         request=shapes.WantedFields,
-        responses=shapes.WantedMessage,
+        responses={200: shapes.WantedMessage, 409: Error},
     )
     def put(self, request: Request, device_id: int) -> Response:
         """Give a device a new configuration, whole; the same again makes no new version."""
-        device = visible_device(request, device_id)
+        device = changeable_device(request, device_id)
         fields = shapes.WantedFields(data=request.data)
         fields.is_valid(raise_exception=True)
         version, changes = configs.put(
@@ -101,11 +101,11 @@ class ConfigRollbackView(UserView):
     @extend_schema(
         parameters=[IF_MATCH],
         request=shapes.RollbackFields,
-        responses=shapes.WantedMessage,
+        responses={200: shapes.WantedMessage, 409: Error},
     )
     def post(self, request: Request, device_id: int) -> Response:
         """Give a device the configuration of an older version again, as a new version."""
-        device = visible_device(request, device_id)
+        device = changeable_device(request, device_id)
         fields = shapes.RollbackFields(data=request.data)
         fields.is_valid(raise_exception=True)
         number = fields.validated_data["version"]
@@ -130,7 +130,6 @@ class DeviceConfigView(OwnConfigView):
         return [IsDevice() if reads else IsWritingDevice()]
 
     @extend_schema(
-        operation_id="own_config",
         parameters=[IF_NONE_MATCH],
         responses={200: shapes.OwnConfig, 304: UNCHANGED},
     )

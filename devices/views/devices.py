@@ -23,10 +23,12 @@ from devices.serializers import keys as key_shapes
 from devices.views.base import (
     DEVICE_FILTERS,
     UserViewSet,
+    changeable_device,
     current_actor,
     current_user,
     visible_device,
 )
+from iotflow.lib.errors import Error
 from iotflow.lib.pagination import PAGE, paginate
 from iotflow.lib.timeparse import format_datetime
 
@@ -35,7 +37,7 @@ class VisibleDevices(UserViewSet):
     """What an owner and staff do alike."""
 
     lookup_url_kwarg = "device_id"
-    lookup_value_converter = "int"
+    lookup_value_converter = "id"
 
     @extend_schema(parameters=[*PAGE, *DEVICE_FILTERS], responses=shapes.DeviceList)
     def list(self, request: Request) -> Response:
@@ -54,7 +56,10 @@ class VisibleDevices(UserViewSet):
             {"status": "success", "device": {**body, "user_id": str(device.owner.user_id)}}
         )
 
-    @extend_schema(request=shapes.DeviceChanges, responses=shapes.DeviceChanged)
+    @extend_schema(
+        request=shapes.DeviceChanges(partial=True),
+        responses={200: shapes.DeviceChanged, 409: Error},
+    )
     def update(self, request: Request, device_id: int) -> Response:
         """Change the fields sent; the rest stays."""
         fields = shapes.DeviceChanges(data=request.data, partial=True)
@@ -63,7 +68,7 @@ class VisibleDevices(UserViewSet):
     @extend_schema(responses={200: MessageAnswer})
     def destroy(self, request: Request, device_id: int) -> Response:
         """Delete a device with its keys at once; its telemetry follows in the background."""
-        device = visible_device(request, device_id)
+        device = changeable_device(request, device_id, "devices.delete_device")
         services.delete_devices(devices=[device], actor=current_actor(request))
         return Response({"status": "success", "message": "Device deleted"})
 
@@ -71,7 +76,7 @@ class VisibleDevices(UserViewSet):
 def changed(request: Request, device_id: int, fields: Serializer[Any], message: str) -> Response:
     """Change of a device what the body says."""
     fields.is_valid(raise_exception=True)
-    device = visible_device(request, device_id)
+    device = changeable_device(request, device_id)
     services.change_device(
         device=device, fields=fields.validated_data, actor=current_actor(request)
     )
@@ -80,7 +85,7 @@ def changed(request: Request, device_id: int, fields: Serializer[Any], message: 
 
 
 class DeviceViewSet(VisibleDevices):
-    @extend_schema(request=shapes.DeviceFields, responses={201: shapes.RegisterAnswer})
+    @extend_schema(request=shapes.DeviceFields, responses={201: shapes.RegisterAnswer, 409: Error})
     def create(self, request: Request) -> Response:
         """Register a device; its API key is shown only here."""
         fields = shapes.DeviceFields(data=request.data)
@@ -99,12 +104,15 @@ class DeviceViewSet(VisibleDevices):
             status=201,
         )
 
-    @extend_schema(request=shapes.DeviceChanges, responses=shapes.DeviceChanged)
+    @extend_schema(
+        request=shapes.DeviceChanges(partial=True),
+        responses={200: shapes.DeviceChanged, 409: Error},
+    )
     def partial_update(self, request: Request, device_id: int) -> Response:
         """The same as PUT."""
         return self.update(request, device_id)
 
-    @extend_schema(request=shapes.DeviceFields, responses={201: shapes.RegisterAnswer})
+    @extend_schema(request=shapes.DeviceFields, responses={201: shapes.RegisterAnswer, 409: Error})
     @action(detail=False, methods=["post"])
     def register(self, request: Request) -> Response:
         """The same as POST /devices."""
@@ -168,7 +176,7 @@ class DeviceViewSet(VisibleDevices):
         rotation.is_valid(raise_exception=True)
         fields = rotation.validated_data
         grace_seconds = fields.pop("grace_seconds")
-        device = visible_device(request, device_id)
+        device = changeable_device(request, device_id)
         api_key, secret = services.rotate_key(
             device=device,
             grace_seconds=grace_seconds,

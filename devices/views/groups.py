@@ -9,13 +9,14 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.permissions import check_may_change
 from accounts.serializers import MessageAnswer
 from devices import services
 from devices.filters import filtered
 from devices.models import Device, DeviceGroup, GroupMembership
 from devices.presence import presences
 from devices.serializers import groups as shapes
-from devices.serializers.devices import DeviceList, device_bodies
+from devices.serializers.devices import device_bodies
 from devices.views.base import (
     DEVICE_FILTERS,
     UserViewSet,
@@ -23,6 +24,7 @@ from devices.views.base import (
     current_user,
     visible_device,
 )
+from iotflow.lib.errors import Error
 from iotflow.lib.pagination import PAGE, flag, paginate
 from iotflow.lib.timeparse import format_datetime
 
@@ -32,6 +34,15 @@ INCLUDE_DEVICES = OpenApiParameter("include_devices", bool)
 def visible_group(request: Request, group_id: int) -> DeviceGroup:
     groups = DeviceGroup.objects.visible_to(current_user(request)).with_device_count()
     return cast(DeviceGroup, get_object_or_404(groups, pk=group_id))
+
+
+def changeable_group(
+    request: Request, group_id: int, permission: str = "devices.change_devicegroup"
+) -> DeviceGroup:
+    """As `visible_group`, for who may change it too."""
+    group = visible_group(request, group_id)
+    check_may_change(current_user(request), group.owner_id, permission)
+    return group
 
 
 def group_bodies(groups: list[DeviceGroup], include_devices: bool) -> list[dict[str, Any]]:
@@ -54,7 +65,7 @@ def group_bodies(groups: list[DeviceGroup], include_devices: bool) -> list[dict[
 
 class GroupViewSet(UserViewSet):
     lookup_url_kwarg = "group_id"
-    lookup_value_converter = "int"
+    lookup_value_converter = "id"
 
     @extend_schema(parameters=[*PAGE, INCLUDE_DEVICES], responses=shapes.GroupList)
     def list(self, request: Request) -> Response:
@@ -65,7 +76,7 @@ class GroupViewSet(UserViewSet):
         bodies = group_bodies(page.rows, include_devices)
         return Response({"status": "success", "groups": bodies, "meta": page.meta})
 
-    @extend_schema(request=shapes.GroupFields, responses={201: shapes.GroupMessage})
+    @extend_schema(request=shapes.GroupFields, responses={201: shapes.GroupMessage, 409: Error})
     def create(self, request: Request) -> Response:
         """Make a group."""
         fields = shapes.GroupFields(data=request.data)
@@ -92,10 +103,12 @@ class GroupViewSet(UserViewSet):
         [body] = group_bodies([group], flag(request, "include_devices", True))
         return Response({"status": "success", "group": body})
 
-    @extend_schema(request=shapes.GroupFields, responses=shapes.GroupMessage)
+    @extend_schema(
+        request=shapes.GroupFields(partial=True), responses={200: shapes.GroupMessage, 409: Error}
+    )
     def update(self, request: Request, group_id: int) -> Response:
         """Change the fields sent; the rest stays."""
-        group = visible_group(request, group_id)
+        group = changeable_group(request, group_id)
         fields = shapes.GroupFields(group, data=request.data, partial=True)
         fields.is_valid(raise_exception=True)
         services.change_group(
@@ -109,7 +122,9 @@ class GroupViewSet(UserViewSet):
             }
         )
 
-    @extend_schema(request=shapes.GroupFields, responses=shapes.GroupMessage)
+    @extend_schema(
+        request=shapes.GroupFields(partial=True), responses={200: shapes.GroupMessage, 409: Error}
+    )
     def partial_update(self, request: Request, group_id: int) -> Response:
         """The same as PUT."""
         return self.update(request, group_id)
@@ -117,7 +132,7 @@ class GroupViewSet(UserViewSet):
     @extend_schema(responses={200: MessageAnswer})
     def destroy(self, request: Request, group_id: int) -> Response:
         """Delete the group; its devices stay."""
-        group = visible_group(request, group_id)
+        group = changeable_group(request, group_id, "devices.delete_devicegroup")
         services.delete_group(group=group, actor=current_actor(request))
         return Response({"status": "success", "message": "Group deleted"})
 
@@ -126,9 +141,9 @@ class MemberViewSet(UserViewSet):
     """The devices of one group."""
 
     lookup_url_kwarg = "device_id"
-    lookup_value_converter = "int"
+    lookup_value_converter = "id"
 
-    @extend_schema(parameters=[*PAGE, *DEVICE_FILTERS], responses=DeviceList)
+    @extend_schema(parameters=[*PAGE, *DEVICE_FILTERS], responses=shapes.DevicesOfGroup)
     def list(self, request: Request, group_id: int) -> Response:
         """The devices of a group."""
         group = visible_group(request, group_id)
@@ -138,10 +153,10 @@ class MemberViewSet(UserViewSet):
             {"status": "success", "group_id": group.pk, "devices": bodies, "meta": page.meta}
         )
 
-    @extend_schema(request=shapes.AddDevice, responses={201: shapes.MembershipAnswer})
+    @extend_schema(request=shapes.AddDevice, responses={201: shapes.MembershipAnswer, 409: Error})
     def create(self, request: Request, group_id: int) -> Response:
         """Put a device into the group."""
-        group = visible_group(request, group_id)
+        group = changeable_group(request, group_id)
         fields = shapes.AddDevice(data=request.data)
         fields.is_valid(raise_exception=True)
         device = visible_device(request, fields.validated_data["device_id"])
@@ -165,7 +180,7 @@ class MemberViewSet(UserViewSet):
         """Take a device out of the group."""
         membership = get_object_or_404(
             GroupMembership.objects.select_related("group", "device"),
-            group=visible_group(request, group_id),
+            group=changeable_group(request, group_id),
             device_id=device_id,
         )
         services.remove_from_group(membership=membership, actor=current_actor(request))
@@ -175,7 +190,7 @@ class MemberViewSet(UserViewSet):
     @action(detail=False, methods=["post"])
     def bulk(self, request: Request, group_id: int) -> Response:
         """Put many devices into the group; those that are in it already are skipped."""
-        group = visible_group(request, group_id)
+        group = changeable_group(request, group_id)
         fields = shapes.DeviceIds(data=request.data)
         fields.is_valid(raise_exception=True)
         wanted = set(fields.validated_data["device_ids"])
@@ -200,7 +215,7 @@ class MemberViewSet(UserViewSet):
     @bulk.mapping.delete
     def bulk_remove(self, request: Request, group_id: int) -> Response:
         """Take many devices out of the group; what is not in it is skipped."""
-        group = visible_group(request, group_id)
+        group = changeable_group(request, group_id)
         fields = shapes.DeviceIds(data=request.data)
         fields.is_valid(raise_exception=True)
         wanted = set(fields.validated_data["device_ids"])

@@ -10,7 +10,8 @@ from devices import services
 from devices.models import ApiKey
 from devices.presence import keys_last_used
 from devices.serializers import keys as shapes
-from devices.views.base import UserViewSet, current_actor, visible_device
+from devices.views.base import UserViewSet, changeable_device, current_actor, visible_device
+from iotflow.lib.errors import Error
 from iotflow.lib.pagination import PAGE, paginate
 
 
@@ -18,7 +19,7 @@ class KeyViewSet(UserViewSet):
     """The keys of one device."""
 
     lookup_url_kwarg = "key_id"
-    lookup_value_converter = "int"
+    lookup_value_converter = "id"
 
     @extend_schema(parameters=PAGE, responses=shapes.KeyList)
     def list(self, request: Request, device_id: int) -> Response:
@@ -34,12 +35,12 @@ class KeyViewSet(UserViewSet):
             }
         )
 
-    @extend_schema(request=shapes.KeyFields, responses={201: shapes.NewKeyAnswer})
+    @extend_schema(request=shapes.KeyFields, responses={201: shapes.NewKeyAnswer, 409: Error})
     def create(self, request: Request, device_id: int) -> Response:
         """Give a device one more key, shown only here."""
         fields = shapes.KeyFields(data=request.data)
         fields.is_valid(raise_exception=True)
-        device = visible_device(request, device_id)
+        device = changeable_device(request, device_id)
         api_key, secret = services.create_key(
             device=device, fields=fields.validated_data, actor=current_actor(request)
         )
@@ -57,7 +58,7 @@ class KeyViewSet(UserViewSet):
     @extend_schema(responses={200: MessageAnswer})
     def destroy(self, request: Request, device_id: int, key_id: int) -> Response:
         """Revoke a key: it is refused from the next request on."""
-        device = visible_device(request, device_id)
+        device = changeable_device(request, device_id)
         api_key = get_object_or_404(
             ApiKey.objects.select_related("device"), device=device, pk=key_id
         )

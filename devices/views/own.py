@@ -16,7 +16,7 @@ from iotflow.lib.timeparse import format_datetime, format_ms, now_ms
 
 
 class OwnStatusView(DeviceView):
-    @extend_schema(operation_id="own_status", responses=shapes.OwnStatus)
+    @extend_schema(responses=shapes.OwnStatus)
     def get(self, request: Request) -> Response:
         """This device's own state."""
         record = current_device(request)

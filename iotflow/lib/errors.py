@@ -8,7 +8,7 @@ from typing import Any
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import DatabaseError, InterfaceError, OperationalError
 from django.http import Http404, JsonResponse
-from rest_framework import exceptions, status
+from rest_framework import exceptions, serializers, status
 from rest_framework.response import Response
 from rest_framework.serializers import as_serializer_error
 
@@ -61,7 +61,28 @@ CODES = {
     500: "server_error",
     503: "store_unavailable",
 }
+ERROR_CODES = sorted(set(CODES.values()))
 NOT_FOUND = "There is nothing here, or nothing that you may see."
+
+# What is said where nothing is known but the status.
+MESSAGES = {
+    400: "The request is malformed.",
+    403: "You may not do that.",
+    404: NOT_FOUND,
+    500: "Something went wrong here; it has been logged.",
+}
+
+
+class Error(serializers.Serializer[Any]):
+    """The shape of every error, for the schema."""
+
+    error = serializers.ChoiceField(choices=ERROR_CODES)
+    message = serializers.CharField()
+    details = serializers.DictField(
+        child=serializers.ListField(child=serializers.CharField()),
+        required=False,
+        help_text="Where fields are at fault: the reasons, by field.",
+    )
 
 
 def error_body(
@@ -79,6 +100,10 @@ def error_response(
 ) -> JsonResponse:
     """An error answer from outside the views: middleware, handlers of Django's own errors."""
     return JsonResponse(error_body(code, message, details), status=code)
+
+
+def plain_error(code: int) -> JsonResponse:
+    return error_response(code, MESSAGES.get(code, MESSAGES[400]))
 
 
 def store_away_response(error: StoreAway) -> JsonResponse:
@@ -108,7 +133,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     if isinstance(error, Http404) or _is_gone(error):
         return Response(error_body(404, NOT_FOUND), status=404)
     if isinstance(error, PermissionDenied):
-        return Response(error_body(403, "You may not do that."), status=403)
+        return Response(error_body(403, MESSAGES[403]), status=403)
     if isinstance(error, ValidationError):  # of a model
         error = exceptions.ValidationError(as_serializer_error(error))
     if not isinstance(error, exceptions.APIException):

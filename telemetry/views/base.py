@@ -9,6 +9,7 @@ from rest_framework.views import APIView
 
 from accounts.authentication import StaffSession, TokenAuthentication
 from accounts.models import User
+from accounts.permissions import check_may_change
 from devices.authentication import ApiKeyAuthentication, DevicePrincipal, IsWritingDevice
 from devices.models import Device
 
@@ -18,6 +19,7 @@ class Subject:
     """The device whose telemetry is asked for."""
 
     id: int
+    owner_id: int
     name: str
     device_type: str
     latest_epoch: int
@@ -39,16 +41,23 @@ class TelemetryView(APIView):
         """The device, if whoever asks may see it; a device needs no query for itself."""
         if isinstance(request.user, DevicePrincipal) and request.user.device.id == device_id:
             own = request.user.device
-            return Subject(own.id, own.name, own.device_type, own.latest_epoch)
+            return Subject(own.id, own.owner_id, own.name, own.device_type, own.latest_epoch)
         visible = (
             Device.objects.visible_to(request.user)
             if isinstance(request.user, User)
             else Device.objects.none()
         )
         device = get_object_or_404(visible, pk=device_id)
-        return Subject(device.pk, device.name, device.device_type, device.latest_epoch)
+        return Subject(
+            device.pk, device.owner_id, device.name, device.device_type, device.latest_epoch
+        )
 
-    def check_may_write(self, request: Request) -> None:
-        """A device that is switched off reads; it does not write. Raises PermissionDenied."""
+    def check_may_write(self, request: Request, subject: Subject) -> None:
+        """A device that is switched off only reads, as do staff without Django's permission.
+
+        Raises PermissionDenied (403).
+        """
         if isinstance(request.user, DevicePrincipal) and not request.user.device.may_write:
             raise PermissionDenied(IsWritingDevice.message)
+        if isinstance(request.user, User):
+            check_may_change(request.user, subject.owner_id, "devices.change_device")

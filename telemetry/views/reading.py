@@ -68,7 +68,7 @@ class HistoryView(TelemetryView):
     def delete(self, request: Request, device_id: int) -> Response:
         """Delete a device's readings from `start_time` to `stop_time`, both included."""
         subject = self.subject(request, device_id)
-        self.check_may_write(request)
+        self.check_may_write(request, subject)
         start, stop = parameters.parse_range(request)
         deleting.delete_range(device_id=subject.id, start=start, end=stop, actor=actor(request))
         return Response(

@@ -13,6 +13,7 @@ from rest_framework.views import APIView
 from devices.authentication import ApiKeyAuthentication, IsWritingDevice
 from devices.models import Device
 from devices.views import UserView, current_device, current_user
+from iotflow.lib.errors import Error
 from telemetry import batches, messages, serializers, services
 from telemetry.messages import Entry
 from telemetry.services import Answer
@@ -35,7 +36,7 @@ class SubmitView(APIView):
 
     @extend_schema(
         request=serializers.SubmitBody,
-        responses={201: serializers.SubmitAnswer},
+        responses={201: serializers.SubmitAnswer, 409: Error},
         parameters=[IDEMPOTENCY],
     )
     def post(self, request: Request) -> Response:
@@ -61,7 +62,7 @@ class BatchView(APIView):
 
     @extend_schema(
         request=serializers.BatchBody,
-        responses={201: serializers.BatchAnswer, 207: serializers.BatchAnswer},
+        responses={201: serializers.BatchAnswer, 207: serializers.BatchAnswer, 409: Error},
         parameters=[IDEMPOTENCY],
     )
     def post(self, request: Request) -> Response:
@@ -78,7 +79,7 @@ class BatchView(APIView):
 class BulkView(UserView):
     @extend_schema(
         request=serializers.BulkBody,
-        responses={201: serializers.BatchAnswer, 207: serializers.BatchAnswer},
+        responses={201: serializers.BatchAnswer, 207: serializers.BatchAnswer, 409: Error},
         parameters=[IDEMPOTENCY],
     )
     def post(self, request: Request) -> Response:
@@ -89,8 +90,10 @@ class BulkView(UserView):
         user = current_user(request)
         entries = messages.parse_bulk(request.data)
         wanted = {entry.device_id for entry in entries if entry.message is not None}
-        visible = Device.objects.visible_to(user).filter(pk__in=wanted).select_related("owner")
-        devices = batches.records(visible)
+        changeable = (
+            Device.objects.changeable_by(user).filter(pk__in=wanted).select_related("owner")
+        )
+        devices = batches.records(changeable)
         entries = messages.having_good_ones(batches.placed(entries, devices))
         admit(Counter(entry.device_id for entry in entries if entry.message is not None), self)
         return _store(request, f"user:{user.pk}", devices, entries)

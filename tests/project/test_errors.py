@@ -3,7 +3,12 @@
 import json
 
 import pytest
+from django.http import HttpRequest, HttpResponse
 from django.test import Client
+from django.urls import path
+
+from iotflow.urls import handler400, handler403, handler404, handler500  # noqa: F401
+from iotflow.urls import urlpatterns as real_urlpatterns
 
 
 @pytest.mark.parametrize(
@@ -12,6 +17,7 @@ from django.test import Client
         ("GET", "/api/v1/nothing", 404),
         ("POST", "/api/nothing/at/all", 404),
         ("GET", "/api/v1/telemetry/1/", 404),
+        ("GET", f"/api/v1/telemetry/{2**63}", 404),
         ("GET", "/api/v1/devices/register", 401),
         ("DELETE", "/api/v1/auth/login", 405),
         ("PATCH", "/health", 405),
@@ -40,9 +46,42 @@ def test_a_large_body_is_413_everywhere():
     assert response.status_code == 413
 
 
-def test_nothing_under_api_is_a_page():
-    response = Client().get("/api/v1", headers={"accept": "text/html"})
+def fails(request: HttpRequest) -> HttpResponse:
+    raise RuntimeError("a defect")
+
+
+# The URL conf of the test below: the server's, and a view that fails.
+urlpatterns = [path("api/v1/fails", fails), *real_urlpatterns]
+
+EVIL = {"host": "evil.example"}
+JSON = {"content-type": "application/json"}
+
+
+@pytest.mark.urls("tests.project.test_errors")
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize(
+    ("method", "path", "body", "headers", "status"),
+    [
+        ("GET", "/api/v1", b"", {}, 200),
+        ("GET", "/api/nothing", b"", {}, 404),
+        ("GET", "/api/v1/devices/nonsense/status", b"", {}, 404),
+        ("DELETE", "/api/v1/auth/login", b"", {}, 405),
+        ("PUT", "/api/v1", b"", {}, 405),
+        ("GET", "/api/v1/devices", b"", EVIL, 400),
+        ("POST", "/api/v1/auth/login", b"{", JSON, 400),
+        ("POST", "/api/v1/auth/login", b"x" * 1_100_000, JSON, 413),
+        ("POST", "/api/v1/auth/login", b"x", {"content-type": "text/plain"}, 415),
+        ("GET", "/api/v1/fails", b"", {}, 500),
+    ],
+)
+def test_nothing_under_api_is_a_page(debug, method, path, body, headers, status, settings):
+    settings.DEBUG = debug
+    client = Client(raise_request_exception=False, headers={"accept": "text/html,*/*", **headers})
+    kind = headers.get("content-type", "")
+    response = client.generic(method, path, body, content_type=kind)
+    assert response.status_code == status
     assert response.headers["Content-Type"] == "application/json"
+    assert ("error" in json.loads(response.content)) == (status >= 400)
 
 
 def test_405_names_what_is_allowed():

@@ -1,0 +1,15 @@
+"""Ids in addresses."""
+
+from django.urls.converters import IntConverter
+
+MAX = 2**63 - 1
+
+
+class IdConverter(IntConverter):
+    """`<id:device_id>`. What does not fit into 64 bits is no row's; SQLite would fail at it."""
+
+    def to_python(self, value: str) -> int:
+        number = int(value)
+        if number > MAX:
+            raise ValueError
+        return number

@@ -1,0 +1,193 @@
+"""Schemathesis against a real server on the real stores: no 5xx, no answer outside the schema.
+
+Each operation gets at least EXAMPLES generated requests from everybody whose proof it takes:
+valid ones, invalid ones, and sequences in which one answer feeds the next request.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from django.db import connections
+
+from accounts.models import Token, User
+from devices.models import ApiKey
+from devices.services import add_to_group, create_group, register_device
+from iotflow.lib.child import answers, free_port, server
+from tests.environment import ROOT
+from tests.openapi import operations
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
+
+HERE = Path(__file__).parent
+EXAMPLES = 50
+MANY = 40
+FUZZ_SECONDS = 540
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "unsupported_method",
+    "allow_header_conformance",
+    "use_after_free",
+    "ensure_resource_availability",
+)
+ENDS_TOKENS = ["POST /api/v1/auth/logout", "POST /api/v1/auth/logout-all"]
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    """A server of its own on the databases for tests, without limits on rates."""
+    database, events = (connections[name].settings_dict["NAME"] for name in ("default", "events"))
+    environment = {
+        **os.environ,
+        "DATABASE_URL": urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{database}").geturl(),
+        "MONGODB_DATABASE": str(events),
+        "WORKER_THREAD": "1",
+    }
+    port = free_port()
+    child = server(port, tmp_path / "server.log", environment)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        assert answers(address, child, 60), child.obituary()
+        yield address
+    finally:
+        child.stop()
+
+
+@dataclass(frozen=True)
+class Role:
+    """Who asks for which operations; the hooks know by what proof, and what there is to find."""
+
+    name: str
+    operations: set[str]
+    seed: dict[str, Any]
+
+    def start(self, url: str, folder: Path) -> subprocess.Popen[str]:
+        """Schemathesis as this role, in a process of its own (its threads crash CPython 3.11)."""
+        folder.mkdir()
+        (folder / "seed.json").write_text(json.dumps(self.seed))
+        command = [
+            *(sys.executable, "-m", "schemathesis.cli"),
+            *("--config-file", str(HERE / "schemathesis.toml")),
+            *("run", f"{url}/api/schema", "--no-color"),
+            *("--checks", ",".join(CHECKS), "--max-examples", str(EXAMPLES), "--workers", "1"),
+            *("--generation-database", "none", "--continue-on-failure", "--warnings", "off"),
+            *(f"--include-operation-id={name}" for name in sorted(self.operations)),
+        ]
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "SCHEMATHESIS_HOOKS": "tests.fuzz.hooks",
+                "FUZZ_SEED": str(folder / "seed.json"),
+                "FUZZ_LOG": str(folder / "log"),
+            },
+            stdout=(folder / "report").open("w"),
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+
+def make_role(name: str) -> Role:
+    """The role with things of its own, so that none deletes what another one looks for."""
+    owner = User.objects.create_user(f"{name}-owner", f"{name}@example.org", "swordfish 17")
+    spare = [
+        User.objects.create_user(f"{name}-spare{number}", f"{name}{number}@example.org")
+        for number in range(MANY)
+    ]
+    devices = [
+        register_device(owner=owner, fields={"name": f"device {number}"}, actor="test")
+        for number in range(MANY)
+    ]
+    groups = [
+        create_group(owner=owner, fields={"name": f"group {number}"}, actor="test")
+        for number in range(MANY)
+    ]
+    for group, (device, _) in zip(groups, devices, strict=True):
+        add_to_group(group=group, device=device, actor="test")
+    asking = owner
+    if name == "staff":
+        asking = User.objects.create_superuser("root", "root@example.org", "swordfish 17")
+    tokens = [Token.objects.create(asking)[0].pk for _ in range(MANY)]
+    own_token, secret = Token.objects.create(asking)
+    if name == "device":
+        proof, operations = ("X-API-Key", devices[0][1]), scope("deviceKey")
+    else:
+        proof = ("Authorization", f"Bearer {secret}")
+        operations = scope("userToken") | (public() if name == "user" else set())
+    seed = {
+        "proof": proof,
+        "ids": {
+            "user_id": [str(user.user_id) for user in [owner, *spare]],
+            "device_id": [device.pk for device, _ in devices],
+            "group_id": [group.pk for group in groups],
+            "key_id": list(ApiKey.objects.filter(device__owner=owner).values_list("pk", flat=True)),
+            "token_id": tokens,
+        },
+        "own_token_id": own_token.pk,
+        "spare_tokens": [Token.objects.create(user)[1] for user in spare],
+        "ends_tokens": ENDS_TOKENS,
+    }
+    return Role(name, operations, seed)
+
+
+def scope(scheme: str) -> set[str]:
+    """The ids of the operations that take this proof."""
+    return {
+        one.node["operationId"]
+        for one in operations()
+        if any(scheme in proof for proof in one.node.get("security", []))
+    }
+
+
+def public() -> set[str]:
+    pages = {"get_docs", "get_schema"}  # the same for everybody and at any time
+    ids = {one.node["operationId"] for one in operations() if not one.node.get("security")}
+    return ids - pages
+
+
+def test_no_answer_is_a_defect_or_outside_the_schema(url, tmp_path, transactional_db):
+    roles = [make_role(name) for name in ("device", "user", "staff")]
+    running = {role.name: role.start(url, tmp_path / role.name) for role in roles}
+    try:
+        codes = {name: process.wait(FUZZ_SECONDS) for name, process in running.items()}
+    finally:
+        for process in running.values():
+            process.kill()
+    log = (tmp_path / "server.log").read_text()
+    for role in roles:
+        report = (tmp_path / role.name / "report").read_text()
+        assert codes[role.name] == 0, f"{report[-20_000:]}\n{log[-5000:]}"
+    assert "Traceback" not in log
+    for role in roles:
+        seen = record(tmp_path / role.name / "log")
+        assert {
+            status for statuses in seen.values() for status in statuses if status >= 500
+        } == set()
+        name, value = role.seed["proof"]
+        own = "/devices/credentials" if role.name == "device" else "/devices"
+        again = httpx.get(f"{url}/api/v1{own}", headers={name: value})
+        assert again.status_code == 200, f"the proof of the {role.name} held to the end"
+
+
+def record(path: Path) -> dict[str, Counter[int]]:
+    """How often each operation was answered with which status."""
+    seen: dict[str, Counter[int]] = defaultdict(Counter)
+    for line in path.read_text().splitlines():
+        label, status = line.split("\t")
+        seen[label][int(status)] += 1
+    return seen
