@@ -10,6 +10,7 @@ from django.urls.resolvers import RoutePattern
 # What is not an endpoint of the API: (route, why).
 NOT_ENDPOINTS = {
     "admin/": "Django's admin site",
+    "admin/login/": "its way in",
     "favicon.ico": "for browsers",
     "api/v1": "the front page's JSON once more",
     "api/v1/admin/<path:path>": "answers 404 to staff, and nothing to others",

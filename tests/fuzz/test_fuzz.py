@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from django.conf import settings
 from django.db import connections
 
 from accounts.models import Token, User
@@ -55,6 +56,7 @@ def url(tmp_path: Path) -> Iterator[str]:
         "DATABASE_URL": urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{database}").geturl(),
         "MONGODB_DATABASE": str(events),
         "WORKER_THREAD": "1",
+        **{name: "" for name in dir(settings) if name.startswith("RATE_")},
     }
     port = free_port()
     child = server(port, tmp_path / "server.log", environment)
