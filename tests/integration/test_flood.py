@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 LIMIT = 20  # messages a second
 QUIET_SECONDS, FLOOD_SECONDS = 6, 10
 FLOOR_SECONDS = 0.010  # what a busy machine of few cores may add by itself
-ROUNDS = 3
+ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)

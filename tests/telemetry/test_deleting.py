@@ -113,10 +113,7 @@ def test_who_may(told, alice, bob, staff, make_device):
     assert delete(told, make_device(alice).api, **body).status == 404
     assert delete(told, alice.api, **body).status == 200
     assert delete(told, staff.api, **body).status == 200
-    Device.objects.filter(pk=told.id).update(status="inactive")
-    from devices.services import invalidate_keys
-
-    invalidate_keys([told.id])
+    alice.api.patch(f"/devices/{told.id}", {"status": "inactive"})
     assert delete(told, **body).status == 403
 
 
