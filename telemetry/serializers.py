@@ -2,18 +2,38 @@
 
 from typing import Any
 
+from django.conf import settings
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from iotflow.lib.pagination import PageMeta
 from telemetry.aggregates import AGGREGATIONS
 
 
+@extend_schema_field({"type": ["string", "number"]})
+class TimeField(serializers.CharField):
+    """A time as clients write it: ISO 8601, an epoch, or relative to now."""
+
+
+@extend_schema_field(
+    {
+        "type": "object",
+        "minProperties": 1,
+        "maxProperties": settings.MEASUREMENTS_MAX,
+        "propertyNames": {"pattern": f"^[A-Za-z0-9_.:/% -]{{1,{settings.MEASUREMENT_NAME_MAX}}}$"},
+        "additionalProperties": {"type": ["number", "boolean", "string", "object", "array"]},
+    }
+)
+class MeasurementsField(serializers.DictField):
+    """Values by name."""
+
+
 class SubmitBody(serializers.Serializer[Any]):
     """For the schema; telemetry.messages does the work."""
 
-    data = serializers.DictField(child=serializers.JSONField())  # type: ignore[assignment]
+    data = MeasurementsField()  # type: ignore[assignment]
     metadata = serializers.DictField(required=False)
-    timestamp = serializers.CharField(required=False)
+    timestamp = TimeField(required=False)
 
 
 class SubmitAnswer(serializers.Serializer[Any]):
@@ -130,8 +150,8 @@ class AggregateAnswer(serializers.Serializer[Any]):
 class Range(serializers.Serializer[Any]):
     """Both are needed, here or in the query."""
 
-    start_time = serializers.CharField(required=False)
-    stop_time = serializers.CharField(required=False)
+    start_time = TimeField(required=False)
+    stop_time = TimeField(required=False)
 
 
 class DeleteAnswer(serializers.Serializer[Any]):
