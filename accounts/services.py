@@ -1,6 +1,7 @@
 """What changes users, together with what has to happen with it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
@@ -111,10 +112,24 @@ def delete_user(*, user: User, actor: User | None) -> None:
     """
     if user == actor:
         raise Conflict("You cannot delete yourself; other staff can.")
-    record_user(Kind.USER_DELETED, user, "was deleted", actor)
+    went = {name: getattr(user, name).count() for name in ("devices", "device_groups")}
+    went["tokens"] = Token.objects.filter(user=user).count()
+    record_user(Kind.USER_DELETED, user, "was deleted", actor, went)
     user.delete()
 
 
-def record_user(kind: Kind, user: User, what: str, actor: User | None) -> None:
+def record_user(
+    kind: Kind,
+    user: User,
+    what: str,
+    actor: User | None,
+    payload: Mapping[str, Any] | None = None,
+) -> None:
     """Record that something happened to `user`, by `actor`."""
-    log.record(kind, f"{user.username} {what}", actor=actor_name(actor), user_id=user.pk)
+    log.record(
+        kind,
+        f"{user.username} {what}",
+        actor=actor_name(actor),
+        user_id=user.pk,
+        payload=payload,
+    )

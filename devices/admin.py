@@ -92,10 +92,9 @@ class Memberships:
         super().save_formset(request, form, formset, change)  # type: ignore[misc]
         if formset.model is not GroupMembership:
             return
-        for membership in formset.new_objects:
-            services.record_membership(Kind.GROUP_DEVICE_ADDED, membership, actor(request))
-        for membership in formset.deleted_objects:
-            services.record_membership(Kind.GROUP_DEVICE_REMOVED, membership, actor(request))
+        joined, left = formset.new_objects, formset.deleted_objects
+        services.record_memberships(Kind.GROUP_DEVICE_ADDED, joined, actor(request))
+        services.record_memberships(Kind.GROUP_DEVICE_REMOVED, left, actor(request))
 
 
 @admin.register(Device)

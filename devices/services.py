@@ -9,7 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import Count, Q
 from django.http import Http404
 from django.utils import timezone
 
@@ -20,6 +20,7 @@ from devices.querysets import ApiKeys
 from devices.signals import devices_deleted
 from events import log
 from events.kinds import Kind
+from events.sinks import Document
 from iotflow.lib.errors import Conflict
 
 NAME_TAKEN = {"name": "You have a device of this name already."}
@@ -169,19 +170,34 @@ def delete_devices(*, devices: Iterable[Device], actor: str) -> int:
     named = [device.pk for device in devices]
     doomed = list(Device.objects.select_for_update().filter(pk__in=named).order_by("pk"))
     ids = [device.pk for device in doomed]
+    keys_of = _count(ApiKey, ids)
+    groups_of = _count(GroupMembership, ids)
     invalidate_keys(ids)
     devices_deleted.send(sender=Device, device_ids=ids)
-    for device in doomed:
-        log.record(
-            Kind.DEVICE_DELETED,
-            f"Device {device.name} deleted",
-            actor=actor,
-            user_id=device.owner_id,
-            device_id=device.pk,
-        )
+    log.record_all(
+        [
+            log.happened(
+                Kind.DEVICE_DELETED,
+                f"Device {device.name} deleted",
+                actor=actor,
+                user_id=device.owner_id,
+                device_id=device.pk,
+                payload={
+                    "keys": keys_of.get(device.pk, 0),
+                    "memberships": groups_of.get(device.pk, 0),
+                },
+            )
+            for device in doomed
+        ]
+    )
     Device.objects.filter(pk__in=ids).delete()
     transaction.on_commit(lambda: presence.forget(ids))
     return len(doomed)
+
+
+def _count(model: type[ApiKey] | type[GroupMembership], device_ids: list[int]) -> dict[int, int]:
+    rows = model._default_manager.filter(device__in=device_ids).order_by()
+    return dict(rows.values("device_id").annotate(n=Count("pk")).values_list("device_id", "n"))
 
 
 def invalidate_keys(device_ids: Collection[int]) -> None:
@@ -227,7 +243,7 @@ def add_to_group(*, group: DeviceGroup, device: Device, actor: str) -> GroupMemb
             membership = GroupMembership(group=group, device=device)
             membership.clean()
             membership.save()
-            record_membership(Kind.GROUP_DEVICE_ADDED, membership, actor)
+            record_memberships(Kind.GROUP_DEVICE_ADDED, [membership], actor)
     except IntegrityError as error:
         if not GroupMembership.objects.filter(group=group.pk, device=device.pk).exists():
             raise Http404 from error  # one of them was deleted meanwhile
@@ -247,14 +263,13 @@ def add_all_to_group(*, group: DeviceGroup, devices: Iterable[Device], actor: st
     for membership in joining:
         membership.clean()
     GroupMembership.objects.bulk_create(joining, ignore_conflicts=True)
-    for membership in joining:
-        record_membership(Kind.GROUP_DEVICE_ADDED, membership, actor)
+    record_memberships(Kind.GROUP_DEVICE_ADDED, joining, actor)
     return len(joining)
 
 
 @transaction.atomic
 def remove_from_group(*, membership: GroupMembership, actor: str) -> None:
-    record_membership(Kind.GROUP_DEVICE_REMOVED, membership, actor)
+    record_memberships(Kind.GROUP_DEVICE_REMOVED, [membership], actor)
     membership.delete()
 
 
@@ -266,23 +281,30 @@ def remove_all_from_group(*, group: DeviceGroup, device_ids: Collection[int], ac
         .select_related("group", "device")
         .filter(device__in=device_ids)
     )
-    for membership in leaving:
-        record_membership(Kind.GROUP_DEVICE_REMOVED, membership, actor)
+    record_memberships(Kind.GROUP_DEVICE_REMOVED, leaving, actor)
     GroupMembership.objects.filter(pk__in=[membership.pk for membership in leaving]).delete()
     return len(leaving)
 
 
-def record_membership(kind: Kind, membership: GroupMembership, actor: str) -> None:
-    """Record that a device joined or left a group."""
+def record_memberships(kind: Kind, memberships: Iterable[GroupMembership], actor: str) -> None:
+    """Record that devices joined or left groups."""
     what = "has" if kind == Kind.GROUP_DEVICE_ADDED else "no longer has"
-    device = membership.device
-    record_group(kind, membership.group, f"{what} {device.name}", actor, device.pk)
+    log.record_all(
+        [
+            _group_event(kind, item.group, f"{what} {item.device.name}", actor, item.device_id)
+            for item in memberships
+        ]
+    )
 
 
-def record_group(
+def record_group(kind: Kind, group: DeviceGroup, what: str, actor: str) -> None:
+    log.record_all([_group_event(kind, group, what, actor)])
+
+
+def _group_event(
     kind: Kind, group: DeviceGroup, what: str, actor: str, device_id: int | None = None
-) -> None:
-    log.record(
+) -> Document:
+    return log.happened(
         kind,
         f"Group {group.name} {what}",
         actor=actor,

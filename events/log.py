@@ -16,7 +16,21 @@ from iotflow.lib.errors import StoreAway
 MESSAGE_MAX = 500
 
 
-def record(
+def record(kind: Kind, message: str, **fields: Any) -> None:
+    """Record that something happened, in the transaction that makes it happen.
+
+    `fields` are those of `happened`. It reaches the event log right after the commit, or later
+    when that is away; exactly once. Never put a secret into `message` or `payload`.
+    """
+    record_all([happened(kind, message, **fields)])
+
+
+def record_all(documents: Sequence[Document]) -> None:
+    """The same for many at once, each made by `happened`."""
+    outbox.put_and_relay(documents)
+
+
+def happened(
     kind: Kind,
     message: str,
     *,
@@ -25,25 +39,17 @@ def record(
     device_id: int | None = None,
     severity: Severity = Severity.INFO,
     payload: Mapping[str, Any] | None = None,
-) -> None:
-    """Record that something happened, in the transaction that makes it happen.
-
-    It reaches the event log right after the commit, or later when that is away; exactly once.
-    Never put a secret into `message` or `payload`.
-    """
-    outbox.put_and_relay(
-        [
-            event(
-                uuid.uuid4(),
-                kind,
-                message,
-                actor=actor,
-                user_id=user_id,
-                device_id=device_id,
-                severity=severity,
-                payload=payload,
-            )
-        ]
+) -> Document:
+    """An event of now, for `record_all`."""
+    return event(
+        uuid.uuid4(),
+        kind,
+        message,
+        actor=actor,
+        user_id=user_id,
+        device_id=device_id,
+        severity=severity,
+        payload=payload,
     )
 
 

@@ -24,6 +24,7 @@ def put(documents: Sequence[Document]) -> None:
     """Keep the documents until they are delivered; in the caller's transaction, if there is one."""
     Outbox.objects.bulk_create(
         (Outbox(event_id=document["id"], document=document) for document in documents),
+        batch_size=BATCH,
         ignore_conflicts=True,
     )
 
@@ -31,7 +32,7 @@ def put(documents: Sequence[Document]) -> None:
 def put_and_relay(documents: Sequence[Document]) -> None:
     """`put`, and one attempt at delivery as soon as the transaction is committed."""
     put(documents)
-    ids = [UUID(document["id"]) for document in documents]
+    ids = [UUID(document["id"]) for document in documents[:BATCH]]  # more is the worker's
     transaction.on_commit(lambda: _try_relay(ids), robust=True)
 
 

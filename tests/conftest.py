@@ -144,7 +144,7 @@ def superuser() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real server on embedded stores of its own, started as `make demo` starts one."""
-    from iotflow.lib.child import answers, free_port, server
+    from tests.server import running
 
     var_dir = tmp_path_factory.mktemp("server")
     environment = {name: value for name, value in os.environ.items() if name not in CHOICES}
@@ -160,11 +160,5 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             check=True,
             timeout=60,
         )
-    port = free_port()
-    child = server(port, var_dir / "server.log", environment)
-    try:
-        address = f"http://127.0.0.1:{port}"
-        assert answers(address, child, 60), child.obituary()
+    with running(var_dir / "server.log", environment) as address:
         yield address
-    finally:
-        child.stop()

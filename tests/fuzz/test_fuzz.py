@@ -13,19 +13,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from django.conf import settings
-from django.db import connections
 
 from accounts.models import Token, User
 from devices.models import ApiKey
 from devices.services import add_to_group, create_group, register_device
-from iotflow.lib.child import answers, free_port, server
 from tests.environment import ROOT
 from tests.openapi import operations
+from tests.server import real_environment, running
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
@@ -50,22 +48,10 @@ ENDS_TOKENS = ["POST /api/v1/auth/logout", "POST /api/v1/auth/logout-all"]
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
     """A server of its own on the databases for tests, without limits on rates."""
-    database, events = (connections[name].settings_dict["NAME"] for name in ("default", "events"))
-    environment = {
-        **os.environ,
-        "DATABASE_URL": urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{database}").geturl(),
-        "MONGODB_DATABASE": str(events),
-        "WORKER_THREAD": "1",
-        **{name: "" for name in dir(settings) if name.startswith("RATE_")},
-    }
-    port = free_port()
-    child = server(port, tmp_path / "server.log", environment)
-    try:
-        address = f"http://127.0.0.1:{port}"
-        assert answers(address, child, 60), child.obituary()
+    unlimited = {name: "" for name in dir(settings) if name.startswith("RATE_")}
+    environment = real_environment(WORKER_THREAD="1", **unlimited)
+    with running(tmp_path / "server.log", environment) as address:
         yield address
-    finally:
-        child.stop()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """One device floods a real server on the real stores, and another one does not notice."""
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -13,9 +12,8 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from django.db import connections
 
-from iotflow.lib.child import answers, free_port, server
+from tests.server import real_environment, running
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 LIMIT = 20  # messages a second
@@ -33,30 +31,13 @@ class Sent:
     retry_after: str | None
 
 
-def environment(messages: str) -> dict[str, str]:
-    """A child's variables: those of this run, and the databases that were made for tests."""
-    database = connections["default"].settings_dict["NAME"]
-    url = urlsplit(os.environ["DATABASE_URL"])
-    return {
-        **os.environ,
-        "DATABASE_URL": url._replace(path=f"/{database}").geturl(),
-        "MONGODB_DATABASE": connections["events"].settings_dict["NAME"],
-        "RATE_DEVICE_MESSAGES": messages,
-    }
-
-
 @pytest.fixture
 def url(transactional_db: None, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """A server that takes LIMIT messages a second of a device, or what the test says."""
-    port = free_port()
     messages = getattr(request, "param", f"{LIMIT}/s")
-    child = server(port, tmp_path / "server.log", environment(messages))
-    try:
-        address = f"http://127.0.0.1:{port}"
-        assert answers(address, child, 60), child.obituary()
+    environment = real_environment(RATE_DEVICE_MESSAGES=messages)
+    with running(tmp_path / "server.log", environment) as address:
         yield address
-    finally:
-        child.stop()
 
 
 def submit_steadily(url: str, key: str, rate: int, seconds: float) -> list[Sent]:

@@ -1,19 +1,16 @@
 """Two server processes on the same stores: what one of them ends, the other refuses at once."""
 
-import os
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import pytest
 from django.conf import settings
-from django.db import connections
 from django.utils import timezone
 
 from devices import key_cache, keys
-from iotflow.lib.child import answers, free_port, server
+from tests.server import real_environment, running
 from tests.services import hung, killed
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
@@ -42,27 +39,9 @@ def processes(
     django_db_setup: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Process, Process]]:
     """A and B, on the test databases."""
-    database = urlsplit(os.environ["DATABASE_URL"])
-    environment = {
-        **os.environ,
-        "DATABASE_URL": urlunsplit(database._replace(path=f"/{name_of('default')}")),
-        "MONGODB_DATABASE": name_of("events"),
-    }
-    log = tmp_path_factory.mktemp("servers")
-    ports = [free_port(), free_port()]
-    children = [server(port, log / f"{port}.log", environment) for port in ports]
-    urls = [f"http://127.0.0.1:{port}" for port in ports]
-    try:
-        for url, child in zip(urls, children, strict=True):
-            assert answers(url, child, 60), child.obituary()
-        yield Process(urls[0]), Process(urls[1])
-    finally:
-        for child in children:
-            child.stop()
-
-
-def name_of(alias: str) -> str:
-    return str(connections[alias].settings_dict["NAME"])
+    log, environment = tmp_path_factory.mktemp("servers"), real_environment()
+    with running(log / "a.log", environment) as a, running(log / "b.log", environment) as b:
+        yield Process(a), Process(b)
 
 
 def rotate(a: Process, device, alice, staff) -> None:
