@@ -1,6 +1,6 @@
 """Schemathesis against a real server on the real stores: no 5xx, no answer outside the schema.
 
-Each operation gets at least EXAMPLES generated requests from everybody whose proof it takes:
+Each operation gets at least EXAMPLES requests, from everybody whose proof it takes:
 valid ones, invalid ones, and sequences in which one answer feeds the next request.
 """
 
@@ -21,6 +21,7 @@ from django.conf import settings
 from accounts.models import Token, User
 from devices.models import ApiKey
 from devices.services import add_to_group, create_group, register_device
+from events.models import EventLog
 from tests.environment import ROOT
 from tests.openapi import operations
 from tests.server import real_environment, running
@@ -29,7 +30,7 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
 HERE = Path(__file__).parent
 EXAMPLES = 50
-MANY = 40
+MANY = 80
 FUZZ_SECONDS = 540
 CHECKS = (
     "not_a_server_error",
@@ -117,6 +118,7 @@ def make_role(name: str) -> Role:
     else:
         proof = ("Authorization", f"Bearer {secret}")
         operations = scope("userToken") | (public() if name == "user" else set())
+    events = EventLog.objects.filter(user_id=owner.pk).values_list("pk", flat=True)
     seed = {
         "proof": proof,
         "ids": {
@@ -125,6 +127,7 @@ def make_role(name: str) -> Role:
             "group_id": [group.pk for group in groups],
             "key_id": list(ApiKey.objects.filter(device__owner=owner).values_list("pk", flat=True)),
             "token_id": tokens,
+            "event_id": [str(event) for event in events[:MANY]],
         },
         "more": EXAMPLES // 2,
         "own_token_id": own_token.pk,
