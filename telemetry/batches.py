@@ -9,7 +9,6 @@ import json
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from django.conf import settings
 
@@ -24,9 +23,9 @@ from telemetry import clock, commit
 from telemetry.ingest import EVENT_NAMESPACE
 from telemetry.messages import Entry, Message
 from telemetry.readings import Errors, Reading
+from telemetry.services import Answer, Times
 from telemetry.stores import Refused, telemetry_store
 
-Answer = dict[str, Any]
 Records = Mapping[int, DeviceRecord]
 
 
@@ -55,26 +54,32 @@ def placed(entries: Sequence[Entry], devices: Records) -> list[Entry]:
 
 
 def submit_batch(
-    *,
-    devices: Records,
-    entries: Sequence[Entry],
-    times: Sequence[int] | None = None,
+    *, devices: Records, entries: Sequence[Entry], times: Times | None = None
 ) -> Answer:
     """Store the good entries of a batch durably; the verdict on each of them.
 
-    `times`: of the good entries, as `times_of` gave them. Raises StoreAway; then any part may be
-    stored, and a retry is safe for readings with times of their own.
+    `times` are as `times_of` gave them, maybe at an earlier try. Raises StoreAway; then any part
+    may be stored, and a retry is safe for readings with times of their own.
     """
     batch = _Batch(devices, entries)
-    batch.store(times_of(entries) if times is None else times)
+    batch.store(times_of(entries, times))
     return batch.answer()
 
 
-def times_of(entries: Sequence[Entry]) -> list[int]:
-    """The time of each good entry: its own, or one that the server gives."""
-    good = [(entry.device_id, entry.message) for entry in entries if entry.message is not None]
-    given = iter(clock.give([device_id for device_id, message in good if message.time is None]))
-    return [next(given) if message.time is None else message.time for _, message in good]
+def times_of(entries: Sequence[Entry], known: Times | None = None) -> Times:
+    """The time of each entry: the one known already, its own, or one that the server gives.
+
+    None for those that are not good.
+    """
+    times = [entry.message.time if entry.message else None for entry in entries]
+    if known is not None:
+        times = [own if old is None else old for old, own in zip(known, times, strict=True)]
+    lacking = [entry for entry in entries if entry.message and times[entry.index] is None]
+    for entry, given in zip(
+        lacking, clock.give([entry.device_id for entry in lacking]), strict=True
+    ):
+        times[entry.index] = given
+    return times
 
 
 class _Batch:
@@ -84,8 +89,9 @@ class _Batch:
         self._devices = devices
         self._verdicts: list[Answer] = [_verdict(entry) for entry in entries]
         self._good = [entry for entry in entries if entry.message is not None]
+        self._first: dict[int, int] = {}  # of a duplicate, by index: the entry that it repeats
 
-    def store(self, times: Sequence[int]) -> None:
+    def store(self, times: Times) -> None:
         accepted = self._accepted(times)
         readings = [reading for _, reading in accepted]
         stored: list[Reading] = []
@@ -100,6 +106,9 @@ class _Batch:
                 stored.append(reading)
             else:
                 self._reject(index, {"data": [str(refusal)]})
+        for index, first in self._first.items():
+            if self._verdicts[first]["status"] == "rejected":
+                self._verdicts[index] = {**self._verdicts[first], "index": index}
         counters.count("messages")
         told = {reading.device_id for reading in stored}
         commit.publish(stored, [self._devices[device_id] for device_id in told])
@@ -119,18 +128,19 @@ class _Batch:
             "stored_in_cassandra": telemetry_store().is_cassandra,
         }
 
-    def _accepted(self, times: Sequence[int]) -> list[tuple[int, Reading]]:
+    def _accepted(self, times: Times) -> list[tuple[int, Reading]]:
         """The readings to be stored, with their indexes; verdicts for those that are not."""
-        seen: set[tuple[int, int, str]] = set()
+        seen: dict[tuple[int, int, str], int] = {}
         accepted = []
-        for entry, at in zip(self._good, times, strict=True):
-            message = entry.message
+        for entry in self._good:
+            message, at = entry.message, times[entry.index]
             assert message is not None
-            place = (entry.device_id, at, message.content)
-            if place in seen:
+            assert at is not None
+            first = seen.setdefault((entry.device_id, at, message.content), entry.index)
+            if first != entry.index:
+                self._first[entry.index] = first
                 self._verdicts[entry.index]["status"] = "duplicate"
                 continue
-            seen.add(place)
             self._verdicts[entry.index]["timestamp"] = format_ms(at)
             reading = _reading(self._devices[entry.device_id], message, at)
             accepted.append((entry.index, reading))

@@ -19,9 +19,10 @@ from telemetry.models import IdempotencyKey
 from telemetry.stores import telemetry_store
 
 Answer = dict[str, Any]
+Times = list[int | None]  # of a call's readings, in ms
 
 
-def submit(*, device: DeviceRecord, message: Message, times: list[int] | None = None) -> Answer:
+def submit(*, device: DeviceRecord, message: Message, times: Times | None = None) -> Answer:
     """Store a message durably, at its own time or the one that `times_of` gave; its answer.
 
     Raises StoreAway or Refused.
@@ -37,9 +38,9 @@ def submit(*, device: DeviceRecord, message: Message, times: list[int] | None = 
     }
 
 
-def times_of(*, device: DeviceRecord, message: Message) -> list[int]:
+def times_of(*, device: DeviceRecord, message: Message) -> Times:
     """The message's own time, or one that the server gives; in a list, as `once` keeps it."""
-    return clock.give([device.id]) if message.time is None else [message.time]
+    return [clock.give([device.id])[0] if message.time is None else message.time]
 
 
 def once(
@@ -47,8 +48,8 @@ def once(
     caller: str,
     key: str,
     body: Any,
-    times: Callable[[], list[int]],
-    act: Callable[[list[int]], Answer],
+    times: Callable[[], Times],
+    act: Callable[[Times], Answer],
 ) -> Answer:
     """What `act` answers, under an Idempotency-Key: again with the same body is the first answer.
 

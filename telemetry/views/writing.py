@@ -16,7 +16,7 @@ from devices.views import UserView, current_device, current_user
 from iotflow.lib.errors import Error
 from telemetry import batches, messages, serializers, services
 from telemetry.messages import Entry
-from telemetry.services import Answer
+from telemetry.services import Answer, Times
 from telemetry.stores import Refused
 from telemetry.throttles import Messages, OneReading, admit
 
@@ -114,8 +114,8 @@ def _store(
 def _once(
     request: Request,
     caller: str,
-    times: Callable[[], list[int]],
-    act: Callable[[list[int] | None], Answer],
+    times: Callable[[], Times],
+    act: Callable[[Times | None], Answer],
 ) -> Answer:
     """What `act` answers; under an Idempotency-Key, at the times that are kept with the key."""
     key = request.META.get("HTTP_IDEMPOTENCY_KEY")

@@ -4,6 +4,7 @@ import pytest
 
 from events.models import EventLog
 from iotflow.lib.timeparse import format_ms, now_ms
+from telemetry.models import IdempotencyKey
 
 
 def readings(device, **query):
@@ -188,7 +189,6 @@ class TestBulk:
     def test_a_device_that_is_switched_off_takes_nothing(self, alice, sensor, make_device):
         off = make_device(alice)
         alice.api.put(f"/devices/{off.id}", {"status": "inactive"})
-        off.device.__class__.objects.filter(pk=off.id).update(status="inactive")
         answer = bulk(alice, [{"device_id": d.id, "data": {"a": 1}} for d in (off, sensor)])
         assert statuses(answer) == ["rejected", "stored"]
 
@@ -210,6 +210,18 @@ class TestBulk:
             assert first.status == 201
             assert bulk(who, items, idempotency_key="k").json == first.json
             assert len(readings(device)) == 1
+
+    def test_a_retry_after_a_device_went_is_still_answered(self, alice, make_device):
+        stays, goes = make_device(alice), make_device(alice)
+        items = [{"device_id": device.id, "data": {"a": 1}} for device in (goes, stays)]
+        first = bulk(alice, items, idempotency_key="k")
+        IdempotencyKey.objects.update(answer=None)  # as if the first try had broken off
+        alice.api.delete(f"/devices/{goes.id}")
+        again = bulk(alice, items, idempotency_key="k")
+        assert (first.status, again.status) == (201, 207)
+        assert statuses(again) == ["rejected", "stored"]
+        assert again.json["results"][1] == first.json["results"][1]
+        assert len(readings(stays)) == 1
 
     def test_devices_may_not(self, sensor, anybody):
         body = {"readings": [{"device_id": sensor.id, "data": {"a": 1}}]}
