@@ -6,6 +6,7 @@ from django.conf import settings
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from iotflow.lib.fields import Instant
 from iotflow.lib.pagination import PageMeta
 from telemetry.aggregates import AGGREGATIONS
 
@@ -40,12 +41,12 @@ class SubmitAnswer(serializers.Serializer[Any]):
     message = serializers.CharField()
     device_id = serializers.IntegerField()
     device_name = serializers.CharField()
-    timestamp = serializers.CharField()
+    timestamp = Instant()
     stored_in_cassandra = serializers.BooleanField()
 
 
 class ReadingBody(serializers.Serializer[Any]):
-    timestamp = serializers.CharField()
+    timestamp = Instant()
     measurements = serializers.DictField(child=serializers.JSONField())
     metadata = serializers.DictField(required=False)
 
@@ -67,14 +68,14 @@ class LatestAnswer(serializers.Serializer[Any]):
     device_name = serializers.CharField()
     device_type = serializers.CharField()
     latest_data = serializers.DictField(child=serializers.JSONField())
-    timestamp = serializers.CharField(allow_null=True)
+    timestamp = Instant(allow_null=True)
     cassandra_available = serializers.BooleanField()
 
 
 class FeedEntry(serializers.Serializer[Any]):
     device_id = serializers.IntegerField()
     device_name = serializers.CharField()
-    timestamp = serializers.CharField()
+    timestamp = Instant()
     measurement_name = serializers.CharField()
     value = serializers.JSONField()
 
@@ -111,7 +112,7 @@ class BulkBody(serializers.Serializer[Any]):
 class Verdict(serializers.Serializer[Any]):
     index = serializers.IntegerField()
     status = serializers.ChoiceField(choices=["stored", "duplicate", "rejected"])
-    timestamp = serializers.CharField(required=False)
+    timestamp = Instant(required=False)
     reason = serializers.CharField(required=False)
     details = serializers.DictField(
         child=serializers.ListField(child=serializers.CharField()), required=False
@@ -127,7 +128,7 @@ class BatchAnswer(serializers.Serializer[Any]):
 
 
 class AggregateRow(serializers.Serializer[Any]):
-    timestamp = serializers.CharField()
+    timestamp = Instant()
     value = serializers.JSONField(allow_null=True)
     count = serializers.IntegerField()
 
@@ -143,7 +144,7 @@ class AggregateAnswer(serializers.Serializer[Any]):
     end_time = serializers.CharField()
     data = AggregateRow(many=True)  # type: ignore[assignment]
     truncated = serializers.BooleanField()
-    next_start_time = serializers.CharField(allow_null=True)
+    next_start_time = Instant(allow_null=True)
     cassandra_available = serializers.BooleanField()
 
 
@@ -166,7 +167,7 @@ class LatestOfDevice(serializers.Serializer[Any]):
     device_name = serializers.CharField()
     device_type = serializers.CharField()
     latest_data = serializers.DictField(child=serializers.JSONField())
-    timestamp = serializers.CharField(allow_null=True)
+    timestamp = Instant(allow_null=True)
 
 
 class GroupLatestAnswer(serializers.Serializer[Any]):
