@@ -52,7 +52,8 @@ class TokenScheme(OpenApiAuthenticationExtension):
     name = "userToken"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
-        return build_bearer_security_scheme_object("Authorization", "Bearer")
+        scheme: dict[str, Any] = build_bearer_security_scheme_object("Authorization", "Bearer")
+        return {**scheme, "description": "The token of POST /api/v1/auth/login."}
 
 
 class StaffSessionScheme(OpenApiAuthenticationExtension):
@@ -60,4 +61,9 @@ class StaffSessionScheme(OpenApiAuthenticationExtension):
     name = "staffSession"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
-        return {"type": "apiKey", "in": "cookie", "name": "sessionid"}
+        return {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": "sessionid",
+            "description": "The admin site's, of staff; what changes anything needs X-CSRFToken.",
+        }

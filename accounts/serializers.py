@@ -8,14 +8,14 @@ from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
 from accounts.models import EMAIL, USERNAME, Token, User
+from iotflow.lib.fields import Instant
 from iotflow.lib.pagination import PageMeta
-from iotflow.lib.timeparse import format_datetime
 
 
 class UserSerializer(serializers.ModelSerializer[User]):
     is_admin = serializers.BooleanField(source="is_staff", read_only=True)
-    created_at = serializers.SerializerMethodField()
-    last_login = serializers.SerializerMethodField()
+    created_at = Instant(source="date_joined", read_only=True)
+    last_login = Instant(read_only=True, allow_null=True)
 
     class Meta:
         model = User
@@ -30,12 +30,6 @@ class UserSerializer(serializers.ModelSerializer[User]):
             "last_login",
         ]
         read_only_fields = fields
-
-    def get_created_at(self, user: User) -> str | None:
-        return format_datetime(user.date_joined)
-
-    def get_last_login(self, user: User) -> str | None:
-        return format_datetime(user.last_login)
 
 
 def check_password_rules(password: str, user: User) -> None:
@@ -107,7 +101,7 @@ class OneUser(serializers.Serializer[Any]):
 
 class LoginAnswer(UserAnswer):
     token = serializers.CharField()
-    expires_at = serializers.CharField()
+    expires_at = Instant()
 
 
 class MessageAnswer(serializers.Serializer[Any]):
@@ -123,24 +117,15 @@ class TokenSerializer(serializers.ModelSerializer[Token]):
     """A token in an answer: everything but the token. `last_used` is at most an hour behind."""
 
     prefix = serializers.CharField(source="token_key", read_only=True)
-    created_at = serializers.SerializerMethodField()
-    expires_at = serializers.SerializerMethodField()
-    last_used = serializers.SerializerMethodField()
+    created_at = Instant(source="created", read_only=True)
+    expires_at = Instant(source="expiry", read_only=True, allow_null=True)
+    last_used = Instant(read_only=True, allow_null=True)
     current = serializers.SerializerMethodField(help_text="Whether this request came with it.")
 
     class Meta:
         model = Token
         fields = ["id", "prefix", "created_at", "expires_at", "last_used", "current"]
         read_only_fields = fields
-
-    def get_created_at(self, token: Token) -> str | None:
-        return format_datetime(token.created)
-
-    def get_expires_at(self, token: Token) -> str | None:
-        return format_datetime(token.expiry)
-
-    def get_last_used(self, token: Token) -> str | None:
-        return format_datetime(token.last_used)
 
     def get_current(self, token: Token) -> bool:
         return bool(token == self.context["current"])

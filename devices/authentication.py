@@ -130,4 +130,9 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):
     name = "deviceKey"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
-        return {"type": "apiKey", "in": "header", "name": HEADER}
+        return {
+            "type": "apiKey",
+            "in": "header",
+            "name": HEADER,
+            "description": "The key of a device, shown once when it is made.",
+        }

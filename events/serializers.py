@@ -16,6 +16,7 @@ from events.kinds import Kind, Severity
 from events.models import EventLog
 from events.querysets import EventLogs
 from iotflow.lib import cursors
+from iotflow.lib.fields import Instant
 from iotflow.lib.pagination import whole_number
 from iotflow.lib.timeparse import (
     EARLIEST,
@@ -153,7 +154,7 @@ class EventBody(serializers.Serializer[Any]):
     """
 
     id = serializers.UUIDField()
-    time = serializers.CharField()
+    time = Instant()
     kind = serializers.ChoiceField(choices=Kind.choices)
     severity = serializers.ChoiceField(choices=Severity.choices)
     message = serializers.CharField(allow_blank=True, max_length=500)

@@ -19,6 +19,7 @@ from events.kinds import Severity
 from events.models import EventLog, Outbox
 from iotflow.lib import counters
 from iotflow.lib.errors import StoreAway
+from iotflow.lib.fields import Instant
 from iotflow.lib.redis import shared
 from iotflow.lib.timeparse import format_ms, now_ms
 
@@ -91,7 +92,7 @@ class Stats(serializers.Serializer[Any]):
     """
 
     status = serializers.CharField()
-    time = serializers.CharField()
+    time = Instant()
     devices = DeviceStats()
     users = UserStats()
     groups = serializers.IntegerField(min_value=0)

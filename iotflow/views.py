@@ -24,6 +24,7 @@ from accounts.authentication import StaffSession, TokenAuthentication
 from accounts.permissions import IsStaff
 from iotflow import __version__, health, stats
 from iotflow.lib.errors import error_response, plain_error
+from iotflow.lib.fields import Instant
 from iotflow.lib.pagination import flag
 from iotflow.lib.timeparse import format_ms, now_ms
 from iotflow.middleware import is_api
@@ -98,7 +99,7 @@ class SystemStatus(serializers.Serializer[Any]):
     status = serializers.ChoiceField(choices=HEALTH_STATES)
     message = serializers.CharField()
     version = serializers.CharField()
-    time = serializers.DateTimeField()
+    time = Instant()
     stores = serializers.DictField(child=serializers.ChoiceField(choices=STORE_STATES))
 
 

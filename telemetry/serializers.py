@@ -2,30 +2,51 @@
 
 from typing import Any
 
+from django.conf import settings
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from iotflow.lib.fields import Instant
 from iotflow.lib.pagination import PageMeta
 from telemetry.aggregates import AGGREGATIONS
+
+
+@extend_schema_field({"type": ["string", "number"]})
+class TimeField(serializers.CharField):
+    """A time as clients write it: ISO 8601, an epoch, or relative to now."""
+
+
+@extend_schema_field(
+    {
+        "type": "object",
+        "minProperties": 1,
+        "maxProperties": settings.MEASUREMENTS_MAX,
+        "propertyNames": {"pattern": f"^[A-Za-z0-9_.:/% -]{{1,{settings.MEASUREMENT_NAME_MAX}}}$"},
+        "additionalProperties": {"type": ["number", "boolean", "string", "object", "array"]},
+    }
+)
+class MeasurementsField(serializers.DictField):
+    """Values by name."""
 
 
 class SubmitBody(serializers.Serializer[Any]):
     """For the schema; telemetry.messages does the work."""
 
-    data = serializers.DictField(child=serializers.JSONField())  # type: ignore[assignment]
+    data = MeasurementsField()  # type: ignore[assignment]
     metadata = serializers.DictField(required=False)
-    timestamp = serializers.CharField(required=False)
+    timestamp = TimeField(required=False)
 
 
 class SubmitAnswer(serializers.Serializer[Any]):
     message = serializers.CharField()
     device_id = serializers.IntegerField()
     device_name = serializers.CharField()
-    timestamp = serializers.CharField()
+    timestamp = Instant()
     stored_in_cassandra = serializers.BooleanField()
 
 
 class ReadingBody(serializers.Serializer[Any]):
-    timestamp = serializers.CharField()
+    timestamp = Instant()
     measurements = serializers.DictField(child=serializers.JSONField())
     metadata = serializers.DictField(required=False)
 
@@ -47,14 +68,14 @@ class LatestAnswer(serializers.Serializer[Any]):
     device_name = serializers.CharField()
     device_type = serializers.CharField()
     latest_data = serializers.DictField(child=serializers.JSONField())
-    timestamp = serializers.CharField(allow_null=True)
+    timestamp = Instant(allow_null=True)
     cassandra_available = serializers.BooleanField()
 
 
 class FeedEntry(serializers.Serializer[Any]):
     device_id = serializers.IntegerField()
     device_name = serializers.CharField()
-    timestamp = serializers.CharField()
+    timestamp = Instant()
     measurement_name = serializers.CharField()
     value = serializers.JSONField()
 
@@ -91,7 +112,7 @@ class BulkBody(serializers.Serializer[Any]):
 class Verdict(serializers.Serializer[Any]):
     index = serializers.IntegerField()
     status = serializers.ChoiceField(choices=["stored", "duplicate", "rejected"])
-    timestamp = serializers.CharField(required=False)
+    timestamp = Instant(required=False)
     reason = serializers.CharField(required=False)
     details = serializers.DictField(
         child=serializers.ListField(child=serializers.CharField()), required=False
@@ -107,7 +128,7 @@ class BatchAnswer(serializers.Serializer[Any]):
 
 
 class AggregateRow(serializers.Serializer[Any]):
-    timestamp = serializers.CharField()
+    timestamp = Instant()
     value = serializers.JSONField(allow_null=True)
     count = serializers.IntegerField()
 
@@ -123,15 +144,15 @@ class AggregateAnswer(serializers.Serializer[Any]):
     end_time = serializers.CharField()
     data = AggregateRow(many=True)  # type: ignore[assignment]
     truncated = serializers.BooleanField()
-    next_start_time = serializers.CharField(allow_null=True)
+    next_start_time = Instant(allow_null=True)
     cassandra_available = serializers.BooleanField()
 
 
 class Range(serializers.Serializer[Any]):
     """Both are needed, here or in the query."""
 
-    start_time = serializers.CharField(required=False)
-    stop_time = serializers.CharField(required=False)
+    start_time = TimeField(required=False)
+    stop_time = TimeField(required=False)
 
 
 class DeleteAnswer(serializers.Serializer[Any]):
@@ -146,7 +167,7 @@ class LatestOfDevice(serializers.Serializer[Any]):
     device_name = serializers.CharField()
     device_type = serializers.CharField()
     latest_data = serializers.DictField(child=serializers.JSONField())
-    timestamp = serializers.CharField(allow_null=True)
+    timestamp = Instant(allow_null=True)
 
 
 class GroupLatestAnswer(serializers.Serializer[Any]):

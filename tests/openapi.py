@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from openapi_schema_validator import OAS31Validator
+from openapi_schema_validator import OAS31Validator, oas31_format_checker
 
 from iotflow.schema import document
 
@@ -72,7 +72,8 @@ def resolved(node: dict[str, Any]) -> dict[str, Any]:
 
 def errors(schema: dict[str, Any], value: Any) -> list[str]:
     """How a value differs from a schema of the document."""
-    validator = OAS31Validator({**schema, "components": document()["components"]})
+    whole = {**schema, "components": document()["components"]}
+    validator = OAS31Validator(whole, format_checker=oas31_format_checker)
     return [f"{error.json_path}: {error.message[:300]}" for error in validator.iter_errors(value)]
 
 

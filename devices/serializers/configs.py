@@ -12,6 +12,7 @@ from rest_framework import serializers
 from devices import configs
 from events.models import DeviceConfig, ReportedConfig
 from iotflow.lib import json
+from iotflow.lib.fields import Instant
 from iotflow.lib.jsondiff import Operation, Place, pointer
 from iotflow.lib.pagination import PageMeta
 from iotflow.lib.timeparse import format_datetime
@@ -117,7 +118,7 @@ class ReportBody(serializers.Serializer[Any]):
     version = serializers.IntegerField(min_value=0)
     status = serializers.ChoiceField(choices=ReportedConfig.Status.choices)
     message = serializers.CharField(max_length=500, allow_blank=True)
-    reported_at = serializers.CharField()
+    reported_at = Instant()
 
 
 class OwnConfig(serializers.Serializer[Any]):
@@ -126,7 +127,7 @@ class OwnConfig(serializers.Serializer[Any]):
     device_id = serializers.IntegerField()
     version = serializers.IntegerField(min_value=0)
     config = serializers.DictField(child=serializers.JSONField())
-    created_at = serializers.CharField(allow_null=True)
+    created_at = Instant(allow_null=True)
 
 
 class VersionBody(serializers.Serializer[Any]):
@@ -134,7 +135,7 @@ class VersionBody(serializers.Serializer[Any]):
 
     version = serializers.IntegerField(min_value=0)
     author = serializers.CharField(allow_null=True)
-    created_at = serializers.CharField(allow_null=True)
+    created_at = Instant(allow_null=True)
     rolled_back_to = serializers.IntegerField(min_value=1, allow_null=True)
     config = serializers.DictField(child=serializers.JSONField())
 

@@ -8,6 +8,7 @@ from rest_framework import serializers
 
 from devices.models import Device
 from devices.presence import Presence
+from iotflow.lib.fields import Instant
 from iotflow.lib.pagination import PageMeta
 from iotflow.lib.timeparse import format_datetime
 
@@ -15,8 +16,8 @@ from iotflow.lib.timeparse import format_datetime
 class DeviceSerializer(serializers.ModelSerializer[Device]):
     """A device as stored; `is_online` and the exact `last_seen` are added by `device_bodies`."""
 
-    created_at = serializers.SerializerMethodField()
-    updated_at = serializers.SerializerMethodField()
+    created_at = Instant(read_only=True)
+    updated_at = Instant(read_only=True)
 
     class Meta:
         model = Device
@@ -34,18 +35,12 @@ class DeviceSerializer(serializers.ModelSerializer[Device]):
         ]
         read_only_fields = fields
 
-    def get_created_at(self, device: Device) -> str | None:
-        return format_datetime(device.created_at)
-
-    def get_updated_at(self, device: Device) -> str | None:
-        return format_datetime(device.updated_at)
-
 
 class DeviceBody(DeviceSerializer):
     """The documented shape of a device in an answer."""
 
     is_online = serializers.BooleanField()
-    last_seen = serializers.CharField(allow_null=True)
+    last_seen = Instant(allow_null=True)
 
     class Meta(DeviceSerializer.Meta):
         fields = [*DeviceSerializer.Meta.fields, "is_online", "last_seen"]
@@ -160,7 +155,7 @@ class DeviceStatusRow(serializers.Serializer[Any]):
     device_type = serializers.CharField()
     status = serializers.CharField()
     is_online = serializers.BooleanField()
-    last_seen = serializers.CharField(allow_null=True)
+    last_seen = Instant(allow_null=True)
 
 
 @extend_schema_serializer(many=False)
@@ -176,10 +171,10 @@ class OwnStatus(serializers.Serializer[Any]):
     device_type = serializers.CharField()
     status = serializers.CharField()
     is_online = serializers.BooleanField()
-    last_seen = serializers.CharField(allow_null=True)
+    last_seen = Instant(allow_null=True)
 
 
 class Heartbeat(serializers.Serializer[Any]):
     message = serializers.CharField()
     device_id = serializers.IntegerField()
-    timestamp = serializers.CharField()
+    timestamp = Instant()

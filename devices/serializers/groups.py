@@ -7,8 +7,8 @@ from rest_framework import serializers
 
 from devices.models import DeviceGroup
 from devices.serializers.devices import DeviceBody, DeviceList
+from iotflow.lib.fields import Instant
 from iotflow.lib.pagination import PageMeta
-from iotflow.lib.timeparse import format_datetime
 
 
 class GroupFields(serializers.ModelSerializer[DeviceGroup]):
@@ -21,8 +21,8 @@ class GroupFields(serializers.ModelSerializer[DeviceGroup]):
 
 class GroupSerializer(serializers.ModelSerializer[DeviceGroup]):
     device_count = serializers.IntegerField()
-    created_at = serializers.SerializerMethodField()
-    updated_at = serializers.SerializerMethodField()
+    created_at = Instant(read_only=True)
+    updated_at = Instant(read_only=True)
 
     class Meta:
         model = DeviceGroup
@@ -36,12 +36,6 @@ class GroupSerializer(serializers.ModelSerializer[DeviceGroup]):
             "updated_at",
         ]
         read_only_fields = fields
-
-    def get_created_at(self, group: DeviceGroup) -> str | None:
-        return format_datetime(group.created_at)
-
-    def get_updated_at(self, group: DeviceGroup) -> str | None:
-        return format_datetime(group.updated_at)
 
 
 class GroupBody(GroupSerializer):
@@ -75,7 +69,7 @@ class DevicesOfGroup(DeviceList):
 
 
 class MembershipOf(GroupSerializer):
-    added_at = serializers.CharField()
+    added_at = Instant()
 
     class Meta(GroupSerializer.Meta):
         fields = [*GroupSerializer.Meta.fields, "added_at"]
@@ -119,7 +113,7 @@ class Membership(serializers.Serializer[Any]):
     id = serializers.IntegerField()
     group_id = serializers.IntegerField()
     device_id = serializers.IntegerField()
-    added_at = serializers.CharField()
+    added_at = Instant()
 
 
 class MembershipAnswer(serializers.Serializer[Any]):

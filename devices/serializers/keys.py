@@ -10,6 +10,7 @@ from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
 from devices.models import ApiKey
+from iotflow.lib.fields import Instant
 from iotflow.lib.pagination import PageMeta
 from iotflow.lib.timeparse import format_datetime
 
@@ -63,11 +64,11 @@ class KeyBody(serializers.Serializer[Any]):
     )
     prefix = serializers.CharField()
     state = serializers.ChoiceField(choices=ApiKey.State.choices)
-    valid_from = serializers.CharField(allow_null=True)
-    expires_at = serializers.CharField(allow_null=True)
-    revoked_at = serializers.CharField(allow_null=True)
-    created_at = serializers.CharField()
-    last_used = serializers.CharField(allow_null=True)
+    valid_from = Instant(allow_null=True)
+    expires_at = Instant(allow_null=True)
+    revoked_at = Instant(allow_null=True)
+    created_at = Instant()
+    last_used = Instant(allow_null=True)
 
 
 def key_body(api_key: ApiKey, last_used: datetime | None) -> dict[str, Any]:
@@ -119,9 +120,9 @@ class Credentials(serializers.Serializer[Any]):
     device_id = serializers.IntegerField()
     name = serializers.CharField()
     key_prefix = serializers.CharField()
-    created_at = serializers.CharField()
-    last_used = serializers.CharField(allow_null=True)
-    expires_at = serializers.CharField(allow_null=True)
+    created_at = Instant()
+    last_used = Instant(allow_null=True)
+    expires_at = Instant(allow_null=True)
 
 
 def credentials_body(api_key: ApiKey, last_used: Any) -> dict[str, Any]:

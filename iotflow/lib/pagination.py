@@ -14,8 +14,20 @@ from rest_framework.request import Request
 M = TypeVar("M", bound=Model)
 OFFSET_MAX = 2**31
 PAGE = [
-    OpenApiParameter("limit", int, description="1 to 1,000; default 100."),
-    OpenApiParameter("offset", int, description="How many to skip."),
+    OpenApiParameter(
+        "limit",
+        {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": settings.LIST_LIMIT_MAX,
+            "default": settings.LIST_LIMIT,
+        },
+    ),
+    OpenApiParameter(
+        "offset",
+        {"type": "integer", "minimum": 0, "maximum": OFFSET_MAX, "default": 0},
+        description="How many to skip.",
+    ),
 ]
 WHOLE_NUMBER = re.compile(r"-?\d{1,11}", re.ASCII)
 

@@ -1,5 +1,6 @@
 """What was measured, for whoever may see it; and a device's time range to be deleted."""
 
+from django.conf import settings
 from django.http import StreamingHttpResponse
 from django.shortcuts import get_object_or_404
 from drf_spectacular.types import OpenApiTypes
@@ -26,7 +27,15 @@ FIELDS = OpenApiParameter("fields", str, description="Measurements, separated by
 TIME_PARAMETERS = [
     OpenApiParameter("start_time", str, description="Included; default -24h."),
     OpenApiParameter("end_time", str, description="Included; default now."),
-    OpenApiParameter("limit", int, description="1 to 10,000; default 100."),
+    OpenApiParameter(
+        "limit",
+        {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": settings.HISTORY_LIMIT_MAX,
+            "default": settings.HISTORY_LIMIT,
+        },
+    ),
     OpenApiParameter("cursor", str, description="`next_cursor` of the page before."),
 ]
 

@@ -23,7 +23,7 @@ from telemetry.throttles import Messages, OneReading, admit
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 IDEMPOTENCY = OpenApiParameter(
     "Idempotency-Key",
-    str,
+    {"type": "string", "pattern": "^[!-~]{1,255}$"},
     OpenApiParameter.HEADER,
     description="Again with the same body is the first answer again, for a day.",
 )
