@@ -41,6 +41,17 @@ def relay() -> bool:
     return not Outbox.objects.exists()
 
 
+def export(device, wanted: str):
+    """The chunks of an export, as they come."""
+    response = Client().get(
+        f"/api/v1/telemetry/{device.id}/export",
+        {"start_time": "2020-01-01", "format": wanted},
+        headers={"x-api-key": device.key},
+    )
+    assert response.status_code == 200
+    return iter(response.streaming_content)
+
+
 class TestMongoAway:
     @pytest.mark.parametrize("away", [killed, hung])
     def test_everything_works_and_every_event_is_there_once_when_it_is_back(
@@ -165,6 +176,22 @@ class TestCassandraAway:
         eventually(lambda: submit(sensor, 1).status == 201)
         assert set(values(sensor)) <= {0, 1, 100, 101, 102, 103, 104}
         assert latest(sensor) == 1
+
+    def test_an_export_that_breaks_off_says_so_in_its_last_line(self, sensor):
+        start = 1_700_000_000_000
+        for begin in range(0, 3000, 1000):
+            items = [{"data": {"a": n}, "timestamp": start + n} for n in range(begin, begin + 1000)]
+            assert sensor.api.post("/telemetry/batch", {"readings": items}).status == 201
+        exports = {wanted: export(sensor, wanted) for wanted in ("csv", "ndjson")}
+        begun = {"csv": next(exports["csv"]), "ndjson": b""}  # the header
+        begun = {wanted: begun[wanted] + next(chunks) for wanted, chunks in exports.items()}
+        with killed("cassandra"):
+            rest = {wanted: b"".join(chunks) for wanted, chunks in exports.items()}
+        for wanted in exports:
+            *lines, last = (begun[wanted] + rest[wanted]).decode().splitlines()
+            assert len(lines) == (1001 if wanted == "csv" else 1000)
+            assert "The export broke off after 2023-11-14T22:13:20.999Z" in last
+        eventually(lambda: submit(sensor, 1).status == 201)
 
     def test_a_server_that_hangs_is_503_within_two_seconds(self, sensor):
         assert submit(sensor, 0).status == 201

@@ -7,8 +7,6 @@ import json
 import pytest
 from django.test import Client
 
-from tests.services import killed
-
 NOON = "2024-12-04T12:00:00.000Z"
 
 
@@ -72,27 +70,6 @@ def test_it_goes_on_past_a_page_without_end(sensor):
     assert [json.loads(line)["measurements"]["a"] for line in text.splitlines()] == list(
         range(2500)
     )
-
-
-@pytest.mark.real
-@pytest.mark.parametrize("wanted", ["csv", "ndjson"])
-def test_what_breaks_off_says_so_in_its_last_line(sensor, wanted):
-    start = 1_700_000_000_000
-    for begin in range(0, 3000, 1000):
-        items = [{"data": {"a": n}, "timestamp": start + n} for n in range(begin, begin + 1000)]
-        sensor.api.post("/telemetry/batch", {"readings": items})
-    response = Client().get(
-        f"/api/v1/telemetry/{sensor.id}/export",
-        {"start_time": "2020-01-01", "format": wanted},
-        headers={"x-api-key": sensor.key},
-    )
-    chunks = iter(response.streaming_content)
-    begun = next(chunks) + (next(chunks) if wanted == "csv" else b"")
-    with killed("cassandra"):
-        rest = b"".join(chunks)
-    *_, last = (begun + rest).decode().splitlines()
-    assert "The export broke off after 2023-11-14T22:13:" in last
-    assert begun.count(b'"a":') == 1000 or begun.count(b"2023-11-14T22") == 1000
 
 
 def test_a_device_without_readings_has_an_empty_file(sensor):
