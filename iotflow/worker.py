@@ -91,16 +91,18 @@ class Worker:
     def run_due(self, now: float) -> None:
         for job in self._jobs:
             if job.due <= now and not self._stop.is_set():
-                self._run(job)
-                job.due = time.monotonic() + job.every
+                has_more = self._run(job)
+                job.due = time.monotonic() + (0 if has_more else job.every)
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: Job) -> bool:
+        """Whether it did its slice and has more to do."""
         close_old_connections()
         try:
-            job.run()
+            return job.run() is True
         except (StoreAway, DatabaseError) as error:
             logger.info("%s: later (%s)", job.name, error)
         except Exception:
             logger.exception("%s failed", job.name)
         finally:
             close_old_connections()
+        return False

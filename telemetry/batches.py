@@ -17,14 +17,13 @@ from devices.models import Device
 from events import log
 from events.kinds import Kind
 from iotflow.lib import counters
-from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import format_ms
 from telemetry import clock, commit
 from telemetry.ingest import EVENT_NAMESPACE
 from telemetry.messages import Entry, Message
 from telemetry.readings import Errors, Reading
 from telemetry.services import Answer, Times
-from telemetry.stores import Refused, telemetry_store
+from telemetry.stores import telemetry_store
 
 Records = Mapping[int, DeviceRecord]
 
@@ -93,14 +92,9 @@ class _Batch:
 
     def store(self, times: Times) -> None:
         accepted = self._accepted(times)
-        readings = [reading for _, reading in accepted]
         stored: list[Reading] = []
         deadline = time.monotonic() + settings.BATCH_WAIT_MS / 1000
-        refusals: list[Refused | None] = []
-        for chunk in commit.chunks(readings):
-            if time.monotonic() > deadline:
-                raise StoreAway("The telemetry store")
-            refusals += commit.store(chunk)
+        refusals = commit.store_all([reading for _, reading in accepted], deadline)
         for (index, reading), refusal in zip(accepted, refusals, strict=True):
             if refusal is None:
                 stored.append(reading)
@@ -130,17 +124,18 @@ class _Batch:
 
     def _accepted(self, times: Times) -> list[tuple[int, Reading]]:
         """The readings to be stored, with their indexes; verdicts for those that are not."""
-        seen: dict[tuple[int, int, str], int] = {}
+        last: dict[tuple[int, int], tuple[str, int]] = {}  # the content, and whose it is
         accepted = []
         for entry in self._good:
             message, at = entry.message, times[entry.index]
             assert message is not None
             assert at is not None
-            first = seen.setdefault((entry.device_id, at, message.content), entry.index)
-            if first != entry.index:
-                self._first[entry.index] = first
+            content, index = last.get((entry.device_id, at), ("", 0))
+            if content == message.content:
+                self._first[entry.index] = index
                 self._verdicts[entry.index]["status"] = "duplicate"
                 continue
+            last[entry.device_id, at] = message.content, entry.index
             self._verdicts[entry.index]["timestamp"] = format_ms(at)
             reading = _reading(self._devices[entry.device_id], message, at)
             accepted.append((entry.index, reading))
@@ -186,8 +181,10 @@ def _verdict(entry: Entry) -> Answer:
 
 
 def _reasons(errors: Errors) -> Answer:
-    reason = " ".join(f"{name}: {' '.join(reasons)}" for name, reasons in errors.items())
-    return {"reason": reason, "details": dict(errors)}
+    """`reason`, a sentence, and `details` by field."""
+    name, reasons = next(iter(errors.items()))
+    more = f" And {len(errors) - 1} more." if len(errors) > 1 else ""
+    return {"reason": f"{name}: {' '.join(reasons)}{more}", "details": dict(errors)}
 
 
 def _reading(device: DeviceRecord, message: Message, at: int) -> Reading:

@@ -5,7 +5,9 @@ The committer (a message each of many devices), batches (many of few) and import
 
 import logging
 import threading
+import time
 from collections.abc import Collection, Iterable, Sequence
+from math import inf
 
 from django.conf import settings
 from django.db import DatabaseError
@@ -24,20 +26,41 @@ logger = logging.getLogger(__name__)
 MISSED_MAX = 10_000
 
 
-def store(readings: Sequence[Reading]) -> list[Refused | None]:
-    """Write the readings durably; for each of them why the store refuses it, or None.
+def store(readings: Sequence[Reading], deadline: float = inf) -> list[Refused | None]:
+    """Write the readings durably, as one group; for each why the store refuses it, or None.
 
-    Written as one group; where that is refused, each alone. Raises StoreAway.
+    Where the group is refused, each is written alone. Raises StoreAway, also when `deadline` (of
+    time.monotonic) passes in between; then any of them may be stored.
     """
     if not readings:
         return []
+    try:
+        return _store(readings, deadline)
+    except StoreAway:
+        missed.add({(reading.device_id, reading.latest_epoch) for reading in readings})
+        raise
+
+
+def store_all(readings: Sequence[Reading], deadline: float) -> list[Refused | None]:
+    """The same for any number of readings, group by group."""
+    try:
+        return [no for group in chunks(readings) for no in store(group, deadline)]
+    except StoreAway:
+        missed.add({(reading.device_id, reading.latest_epoch) for reading in readings})
+        publish([])
+        raise
+
+
+def _store(readings: Sequence[Reading], deadline: float) -> list[Refused | None]:
+    if time.monotonic() > deadline:
+        raise StoreAway("The telemetry store")
     try:
         telemetry_store().write(readings)
         return [None] * len(readings)
     except Refused as error:
         if len(readings) == 1:
             return [error]
-    return [refusal for reading in readings for refusal in store([reading])]
+    return [refusal for reading in readings for refusal in _store([reading], deadline)]
 
 
 def publish(readings: Sequence[Reading], devices: Collection[DeviceRecord] = ()) -> None:
@@ -69,7 +92,7 @@ def publish(readings: Sequence[Reading], devices: Collection[DeviceRecord] = ())
 
 
 class Missed:
-    """Devices of whose latest values Redis missed some; bounded, for they expire there anyway."""
+    """Devices of whose latest values Redis may have missed some; bounded, for they expire there."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

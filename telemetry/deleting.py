@@ -4,10 +4,11 @@ What takes long, or has to wait for writes that are under way, is a row in the d
 worker's to finish; what breaks off is begun again.
 """
 
+import time
 from datetime import timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import F
 from django.http import Http404
 from django.utils import timezone
@@ -17,6 +18,7 @@ from devices.models import Device
 from devices.services import invalidate_keys
 from events import log
 from events.kinds import Kind
+from iotflow.lib.batches import delete_in_pieces
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.redis import redis
 from iotflow.lib.timeparse import LATEST, format_ms
@@ -28,6 +30,9 @@ from telemetry.stores import telemetry_store
 # What was let in before is over by then: it has been written, or answered with a 503.
 SETTLE_AFTER = timedelta(seconds=15)
 TRIES = 5
+# What one run of a job may take, for the others wait behind it.
+SLICE = 200
+SLICE_SECONDS = 2.0
 
 
 def delete_range(*, device_id: int, start: int, end: int, actor: str) -> None:
@@ -46,22 +51,39 @@ def delete_range(*, device_id: int, start: int, end: int, actor: str) -> None:
     raise StoreAway("The telemetry store")  # others delete from this device at the same time
 
 
-def settle_ranges() -> int:
+def settle_ranges() -> bool:
     """Carry over what was still written under old epochs, and find what is far behind.
 
-    A slice of work for each range; how many are done with. Raises StoreAway.
+    A slice of work for each device's oldest range: a later one goes on from where it leads.
+    Whether there is more to do. Raises StoreAway.
     """
     due = RangeDeletion.objects.filter(requested_at__lt=timezone.now() - SETTLE_AFTER)
-    return sum(_settle(row) for row in due.order_by("id"))
+    rows = due.order_by("device_id", "id")[:SLICE]
+    oldest = {row.device_id: row for row in reversed(rows)}
+    for row in oldest.values():
+        _settle(row)
+    return due.exists()
 
 
-def erase_deleted() -> int:
-    """Erase what devices that were deleted have left; how many devices. Raises StoreAway.
+def erase_deleted() -> bool:
+    """Erase what devices that were deleted have left: as many of them as SLICE_SECONDS allow.
 
-    Everything is counted before anything goes, so that the receipt is right though it broke off.
+    Everything is counted before it goes, so that the receipt is right though it broke off.
+    Whether there is more to do. Raises StoreAway.
     """
-    due = Erasure.objects.filter(requested_at__lt=timezone.now() - SETTLE_AFTER)
-    return sum(_erase(erasure) for erasure in due.order_by("id"))
+    due = Erasure.objects.filter(requested_at__lt=timezone.now() - SETTLE_AFTER).order_by("id")
+    deadline = time.monotonic() + SLICE_SECONDS
+    failure: Exception | None = None
+    for erasure in due[:SLICE]:
+        try:
+            _erase(erasure)
+        except (StoreAway, DatabaseError) as error:
+            failure = error  # what ails one must not keep the others
+        if time.monotonic() > deadline:
+            break
+    if failure is not None:
+        raise failure
+    return due.exists()
 
 
 def _begin(device_id: int, start: int, end: int) -> Deletion:
@@ -101,47 +123,54 @@ def _carry(deletion: Deletion) -> None:
     _tell_redis(deletion, telemetry_store().carry_latest(deletion))
 
 
-def _settle(row: RangeDeletion) -> bool:
-    """One slice; whether it was the last one."""
+def _settle(row: RangeDeletion) -> None:
+    """One slice; the row goes with the last one."""
     deletion = row.deletion()
+    store = telemetry_store()
     if row.names is None:
         _carry(deletion)
         old, new = (deletion.device_id, row.epoch), (deletion.device_id, row.next_epoch)
-        places = telemetry_store().latest([old, new])
+        places = store.latest([old, new])
         row.names, row.until = sorted(set(places[old]) - set(places[new])), LATEST
     if row.names and row.until is not None:
-        found, row.until = telemetry_store().find_latest(deletion, frozenset(row.names), row.until)
+        found, row.until = store.find_latest(deletion, frozenset(row.names), row.until)
         _tell_redis(deletion, found)
         row.names = sorted(set(row.names) - set(found))
+    this = RangeDeletion.objects.filter(pk=row.pk)
     if row.names and row.until is not None:
-        row.save()
-        return False
-    row.delete()
-    return True
+        this.update(names=row.names, until=row.until)
+    else:
+        store.drop_latest(deletion)
+        this.delete()
 
 
-def _erase(erasure: Erasure) -> int:
-    place = erasure.device_id, erasure.owner_id, erasure.latest_epoch
-    RangeDeletion.objects.filter(device_id=erasure.device_id).delete()
-    if erasure.rows is None:
-        erasure.rows = {
-            **telemetry_store().count(*place),
-            "device_configs": configs.count(erasure.device_id),
-        }
-        erasure.save(update_fields=["rows"])
-    configs.erase(erasure.device_id)
+def _erase(erasure: Erasure) -> None:
+    """Telemetry first; then configurations, which another store holds that may be away."""
+    device_id = erasure.device_id
+    place = device_id, erasure.owner_id, erasure.latest_epoch
+    RangeDeletion.objects.filter(device_id=device_id).delete()
+    rows: dict[str, int] = erasure.rows or _note(erasure, telemetry_store().count(*place))
     telemetry_store().erase(*place)
     for epoch in range(erasure.latest_epoch + 1):
-        _forget_latest(erasure.device_id, epoch)
-    return _finish_erasure(erasure)
+        _forget_latest(device_id, epoch)
+    if "device_configs" not in rows:
+        _note(erasure, {**rows, "device_configs": configs.count(device_id)})
+    configs.erase(device_id)
+    delete_in_pieces(IdempotencyKey.objects.filter(caller=f"device:{device_id}"))
+    _finish_erasure(erasure)
+
+
+def _note(erasure: Erasure, rows: dict[str, int]) -> dict[str, int]:
+    erasure.rows = rows
+    Erasure.objects.filter(pk=erasure.pk).update(rows=rows)
+    return rows
 
 
 @transaction.atomic
-def _finish_erasure(erasure: Erasure) -> int:
-    """Strike it off and record what went; 0 where another worker has."""
+def _finish_erasure(erasure: Erasure) -> None:
+    """Strike it off and record what went, unless another worker has."""
     struck, _ = Erasure.objects.filter(pk=erasure.pk).delete()
     if struck:
-        IdempotencyKey.objects.filter(caller=f"device:{erasure.device_id}").delete()
         log.record(
             Kind.DEVICE_ERASED,
             f"What deleted device {erasure.device_id} left was erased",
@@ -149,7 +178,6 @@ def _finish_erasure(erasure: Erasure) -> int:
             device_id=erasure.device_id,
             payload={"rows": erasure.rows},
         )
-    return struck
 
 
 def _tell_redis(deletion: Deletion, values: dict[str, LatestValue]) -> None:

@@ -16,7 +16,8 @@ from django.db import DatabaseError
 from iotflow.lib import json
 from iotflow.lib.errors import StoreAway, error_body
 from iotflow.lib.timeparse import format_ms
-from telemetry.latest import latest
+from telemetry.latest import latest_of
+from telemetry.models import RangeDeletion
 from telemetry.parameters import ExportParameters
 from telemetry.readings import HistoryQuery, StoredReading, Value
 from telemetry.selectors import reading_body
@@ -36,9 +37,16 @@ def export(device_id: int, epoch: int, asked: ExportParameters) -> Iterator[byte
     pages = chain([next(pages)], pages)
     if asked.format == "ndjson":
         return _lines(pages, _ndjson, _ndjson_error)
-    names = sorted(asked.fields or latest(device_id, epoch))
+    names = sorted(asked.fields or _measurements(device_id, epoch))
     header = _csv_row(["timestamp", *map(_harmless, names)])
     return chain([header], _lines(pages, lambda page: _csv(page, names), _csv_error))
+
+
+def _measurements(device_id: int, epoch: int) -> set[str]:
+    """All there are; those of a deleted range that is not settled are still among the old ones."""
+    unsettled = RangeDeletion.objects.filter(device_id=device_id).values_list("epoch", flat=True)
+    places = [(device_id, one) for one in {epoch, *unsettled}]
+    return {name for values in latest_of(places).values() for name in values}
 
 
 def _pages(device_id: int, asked: ExportParameters) -> Iterator[Page]:

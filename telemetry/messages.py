@@ -3,6 +3,7 @@
 import json as strict_json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from django.conf import settings
@@ -12,6 +13,9 @@ from iotflow.lib.timeparse import NotATime, now_ms, parse_ms
 from telemetry.readings import Errors, Value, metadata_errors, time_errors, value_errors
 
 ID_MAX = 2**63 - 1
+# How many fields at fault are named: of a reading of a batch, and where all of it is refused.
+FAULTS = 10
+FIELDS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +53,8 @@ def parse_message(body: Any) -> Message:
 def parse_batch(body: Any, device_id: int) -> list[Entry]:
     """The readings of one device; a 400 where there are none, too many, or not a good one."""
     now = now_ms()
-    readings = enumerate(_readings_in(body))
     return having_good_ones(
-        [Entry(index, device_id, *_read(item, now)) for index, item in readings]
+        [_entry(index, device_id, item, now) for index, item in enumerate(_readings_in(body))]
     )
 
 
@@ -64,7 +67,7 @@ def parse_bulk(body: Any) -> list[Entry]:
 def having_good_ones(entries: list[Entry]) -> list[Entry]:
     """The entries; a 400 names every fault where not one of them can be stored."""
     if all(entry.message is None for entry in entries):
-        raise ValidationError(dict(_named(entries)))
+        raise ValidationError(dict(islice(_named(entries), FIELDS)))
     return entries
 
 
@@ -89,11 +92,23 @@ def _read(body: Any, now: int) -> tuple[Message | None, Errors]:
 
 
 def _read_addressed(index: int, item: Any, now: int) -> Entry:
-    message, errors = _read(item, now)
     device_id = item.get("device_id") if isinstance(item, dict) else None
-    if type(device_id) is not int or not 0 < device_id <= ID_MAX:
-        return Entry(index, 0, None, errors | {"device_id": ["Must be the number of a device."]})
-    return Entry(index, device_id, message, errors)
+    if type(device_id) is int and 0 < device_id <= ID_MAX:
+        return _entry(index, device_id, item, now)
+    fault = {"device_id": ["Must be the number of a device."]}
+    return Entry(index, 0, None, fault | _entry(index, 0, item, now).errors)
+
+
+def _entry(index: int, device_id: int, item: Any, now: int) -> Entry:
+    message, errors = _read(item, now)
+    return Entry(index, device_id, message, _shortened(errors))
+
+
+def _shortened(errors: Errors) -> Errors:
+    """The first FAULTS fields: a thousand readings' faults must not make an answer of megabytes."""
+    if len(errors) <= FAULTS:
+        return errors
+    return dict(islice(errors.items(), FAULTS)) | {"more": [f"{len(errors) - FAULTS} more fields."]}
 
 
 def _readings_in(body: Any) -> list[Any]:
@@ -103,7 +118,18 @@ def _readings_in(body: Any) -> list[Any]:
     if not 1 <= len(readings) <= settings.BATCH_READINGS:
         limit = f"From 1 to {settings.BATCH_READINGS} readings; got {len(readings)}."
         raise ValidationError({"readings": [limit]})
+    values = sum(_count_values(item) for item in readings)
+    if values > settings.BATCH_VALUES:
+        limit = (
+            f"At most {settings.BATCH_VALUES} values together; got {values}. Send fewer readings."
+        )
+        raise ValidationError({"readings": [limit]})
     return readings
+
+
+def _count_values(item: Any) -> int:
+    data = item.get("data") if isinstance(item, dict) else None
+    return len(data) if isinstance(data, dict) else 0
 
 
 def _named(entries: list[Entry]) -> Iterator[tuple[str, list[str]]]:

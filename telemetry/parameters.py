@@ -164,4 +164,7 @@ def _descending(query: QueryDict, default: str) -> bool:
 
 
 def _fields(query: QueryDict) -> frozenset[str]:
-    return frozenset(filter(None, (query.get("fields") or "").split(",")))
+    fields = frozenset(filter(None, (query.get("fields") or "").split(",")))
+    if len(fields) > settings.MEASUREMENTS_MAX:
+        raise ValidationError({"fields": [f"At most {settings.MEASUREMENTS_MAX} measurements."]})
+    return fields

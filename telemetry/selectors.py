@@ -5,10 +5,11 @@ from itertools import islice
 from typing import Any
 
 from django.conf import settings
+from rest_framework.exceptions import ValidationError
 
 from accounts.models import User
 from devices.models import Device
-from iotflow.lib.timeparse import format_ms
+from iotflow.lib.timeparse import EARLIEST, format_ms
 from telemetry import aggregates
 from telemetry.cursors import FeedCursor, HistoryCursor
 from telemetry.latest import latest, latest_of
@@ -85,7 +86,8 @@ def aggregated(
     """The windows that have values, oldest first; and from when on there may be more, or None.
 
     Reads at most AGGREGATE_SCAN_VALUES values and answers at most AGGREGATE_WINDOWS_MAX windows;
-    a window that was not read to its end is left for the next call. Raises StoreAway.
+    a window that was not read to its end is left for the next call. Raises StoreAway, and
+    ValidationError where one window alone has too many values.
     """
     values = _Counted(
         telemetry_store().values(device_id, asked.field, asked.span.start, asked.span.end)
@@ -96,19 +98,22 @@ def aggregated(
             settings.AGGREGATE_WINDOWS_MAX + 1,
         )
     )
+    if values.cut and len(found) == 1:
+        limit = settings.AGGREGATE_SCAN_VALUES
+        raise ValidationError(
+            {"window": [f"One has more than {limit} values; ask for shorter ones."]}
+        )
     more = None
     if len(found) > settings.AGGREGATE_WINDOWS_MAX or (values.cut and len(found) > 1):
-        more = found.pop().start
+        more = max(found.pop().start, EARLIEST)
     rows = [
         {
-            "timestamp": format_ms(window.start),
+            "timestamp": format_ms(max(window.start, EARLIEST)),
             "value": aggregates.result(window, asked.aggregation),
             "count": window.count,
         }
         for window in found
     ]
-    if more is None and values.cut:
-        more = values.last + 1  # one window is more than what is read at once
     return rows, more
 
 
@@ -118,15 +123,13 @@ class _Counted:
     def __init__(self, values: Iterator[tuple[int, Any]]) -> None:
         self._values = values
         self.cut = False
-        self.last = 0
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
-        for number, (time, value) in enumerate(self._values):
+        for number, item in enumerate(self._values):
             if number == settings.AGGREGATE_SCAN_VALUES:
                 self.cut = True
                 return
-            self.last = time
-            yield time, value
+            yield item
 
 
 def feed(user: User, asked: FeedParameters) -> tuple[list[dict[str, Any]], str | None]:

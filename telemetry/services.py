@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from devices.key_cache import DeviceRecord
+from iotflow.lib.batches import delete_in_pieces
 from iotflow.lib.errors import Conflict
 from iotflow.lib.timeparse import format_ms
 from telemetry import clock, ingest
@@ -43,41 +45,47 @@ def times_of(*, device: DeviceRecord, message: Message) -> Times:
     return [clock.give([device.id])[0] if message.time is None else message.time]
 
 
-def once(
-    *,
-    caller: str,
-    key: str,
-    body: Any,
-    times: Callable[[], Times],
-    act: Callable[[Times], Answer],
-) -> Answer:
-    """What `act` answers, under an Idempotency-Key: again with the same body is the first answer.
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a request asks for, checked: the times of its readings, and the act at these times."""
+
+    times: Callable[[], Times]
+    act: Callable[[Times | None], Answer]
+
+
+def once(*, caller: str, key: str, body: Any, prepare: Callable[[], Call]) -> Answer:
+    """What the call answers, under an Idempotency-Key: again with the same body is the first
+    answer, and nothing is prepared for it.
 
     The key is kept before anything is stored, with the times of the readings, so that a first try
     that broke off halfway and its retry write the same readings. Conflict for another body.
     """
     digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-    kept = IdempotencyKey.objects.filter(caller=caller, key=key).first()
+    kept = _checked(IdempotencyKey.objects.filter(caller=caller, key=key).first(), digest)
+    if kept is not None and kept.answer is not None:
+        return dict(kept.answer)
+    call = prepare()
     if kept is None:
-        kept, _ = IdempotencyKey.objects.get_or_create(
-            caller=caller, key=key, defaults={"body_digest": digest, "times": times()}
-        )
-    if kept.body_digest != digest:
+        new = {"body_digest": digest, "times": call.times()}
+        kept, _ = IdempotencyKey.objects.get_or_create(caller=caller, key=key, defaults=new)
+        _checked(kept, digest)
+    answer: Answer = kept.answer or call.act(kept.times)
+    IdempotencyKey.objects.filter(pk=kept.pk).update(answer=answer)
+    return answer
+
+
+def _checked(kept: IdempotencyKey | None, digest: str) -> IdempotencyKey | None:
+    if kept is not None and kept.body_digest != digest:
         raise Conflict(
             "This Idempotency-Key came with another body before.",
             {"Idempotency-Key": "Was used for another body."},
         )
-    if kept.answer is None:
-        kept.answer = act(kept.times)
-        IdempotencyKey.objects.filter(pk=kept.pk).update(answer=kept.answer)
-    answer: Answer = kept.answer
-    return answer
+    return kept
 
 
 def purge() -> None:
     """Drop what has outlived its time in the stores that do not do so themselves."""
     now = timezone.now()
-    IdempotencyKey.objects.filter(
-        created_at__lt=now - timedelta(hours=settings.IDEMPOTENCY_HOURS)
-    ).delete()
+    before = now - timedelta(hours=settings.IDEMPOTENCY_HOURS)
+    delete_in_pieces(IdempotencyKey.objects.filter(created_at__lt=before))
     telemetry_store().purge(int(now.timestamp() * 1000))

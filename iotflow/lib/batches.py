@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from django.db.models import QuerySet
 
 T = TypeVar("T")
+PIECE = 200
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -12,3 +15,11 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
+
+
+def delete_in_pieces(rows: QuerySet[Any]) -> int:
+    """Delete rows piece by piece: none locks others out for long, or runs into a time limit."""
+    total = 0
+    while keys := list(rows.values_list("pk", flat=True)[:PIECE]):
+        total += rows.model._default_manager.filter(pk__in=keys).delete()[0]
+    return total

@@ -62,6 +62,7 @@ CODES = {
     503: "store_unavailable",
 }
 ERROR_CODES = sorted(set(CODES.values()))
+NAMED = 10  # fields in a message; the details have all of them
 NOT_FOUND = "There is nothing here, or nothing that you may see."
 
 # What is said where nothing is known but the status.
@@ -152,8 +153,9 @@ def _is_gone(error: Exception) -> bool:
 
 def _message(error: exceptions.APIException) -> str:
     if isinstance(error, exceptions.ValidationError):
-        fields = ", ".join(dict(_flatten(error.detail)))
-        return f"Not accepted as sent; see: {fields}."
+        fields = list(dict(_flatten(error.detail)))
+        more = f" and {len(fields) - NAMED} more" if len(fields) > NAMED else ""
+        return f"Not accepted as sent; see: {', '.join(fields[:NAMED])}{more}."
     if isinstance(error, exceptions.NotFound):
         return NOT_FOUND
     return str(error.detail)

@@ -73,6 +73,9 @@ class TelemetryStore(Protocol):
         Those found, written into the next epoch; and from where to look on, None at the end.
         """
 
+    def drop_latest(self, deletion: Deletion) -> None:
+        """Drop the latest values of the old epoch, which nobody reads any more."""
+
     def count(self, device_id: int, owner_id: int, epoch: int) -> dict[str, int]:
         """How many rows of a device there are, by table."""
 

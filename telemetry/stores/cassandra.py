@@ -112,6 +112,8 @@ STATEMENTS = {
 ROW_BYTES = 120
 IN_FLIGHT = 32
 SEARCH_DAYS = 100
+# In µs, later than any event time: or what is dated ahead would outlive its deletion.
+LATE = 1000 * LATEST + 999
 Row = tuple[Any, ...]
 Bound = Any
 
@@ -215,6 +217,10 @@ class CassandraStore:
             further = next(days, None) if missing else None
         return found, None if further is None else _end_of(further)
 
+    def drop_latest(self, deletion: Deletion) -> None:
+        with self.breaker.guard():
+            self._execute("delete_latest", LATE, deletion.device_id, deletion.epoch)
+
     def count(self, device_id: int, owner_id: int, epoch: int) -> dict[str, int]:
         with self.breaker.guard():
             days = self._days(device_id, EARLIEST, LATEST, descending=True)
@@ -232,10 +238,8 @@ class CassandraStore:
             self._delete_feed(device_id, owner_id, EARLIEST, LATEST)
             days = self._days(device_id, EARLIEST, LATEST, descending=True)
             self._execute_all(("delete_day", device_id, day) for day in days)
-            # Later than any event time, or what is dated ahead would outlive this.
-            late = 1000 * LATEST + 999
             self._execute_all(
-                ("delete_latest", late, device_id, number) for number in range(epoch + 1)
+                ("delete_latest", LATE, device_id, number) for number in range(epoch + 1)
             )
             self._execute("delete_days", device_id)  # last, for it says what is left to do
 

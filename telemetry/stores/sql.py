@@ -8,7 +8,7 @@ from django.db import DatabaseError, DataError, connection, transaction
 from django.db.models import Q, QuerySet
 
 from iotflow.lib import json
-from iotflow.lib.batches import batched
+from iotflow.lib.batches import batched, delete_in_pieces
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import now_ms
 from telemetry.models import DeviceData, LatestData, UserData
@@ -31,7 +31,6 @@ DAY_MS = 86_400_000
 CELL = Cell._fields
 # Ten columns a row: below the 999 parameters that any SQLite takes.
 LATEST_ROWS = 90
-DELETE_ROWS = 200
 DELETE_SPAN = 20_000
 VALUES_PAGE = 5000
 LATEST_UPSERT = """
@@ -147,6 +146,9 @@ class SqlStore:
     ) -> tuple[dict[str, LatestValue], int | None]:
         return {}, None  # `delete` has found them all
 
+    def drop_latest(self, deletion: Deletion) -> None:
+        """The next epoch has the same place here."""
+
     def count(self, device_id: int, owner_id: int, epoch: int) -> dict[str, int]:
         models = (DeviceData, LatestData, UserData)
         return {
@@ -156,15 +158,15 @@ class SqlStore:
 
     def erase(self, device_id: int, owner_id: int, epoch: int) -> None:
         for model in (DeviceData, LatestData, UserData):
-            _delete(model.objects.filter(device_id=device_id))
+            delete_in_pieces(model.objects.filter(device_id=device_id))
 
     def setup(self) -> None:
         """Its tables come with `manage.py migrate`."""
 
     def purge(self, now: int) -> int:
-        _delete(LatestData.objects.filter(expires__lte=now))
-        _delete(UserData.objects.filter(ts__lt=feed_start(now)))
-        return _delete(DeviceData.objects.filter(expires__lte=now))
+        delete_in_pieces(LatestData.objects.filter(expires__lte=now))
+        delete_in_pieces(UserData.objects.filter(ts__lt=feed_start(now)))
+        return delete_in_pieces(DeviceData.objects.filter(expires__lte=now))
 
     def ping(self) -> str:
         try:
@@ -247,14 +249,6 @@ def cells_of(reading: Reading) -> Iterable[tuple[str, Cell]]:
 def feed_start(now: int) -> int:
     """The earliest time that an owner's feed goes back to."""
     return now - DAY_MS * settings.USER_FEED_DAYS
-
-
-def _delete(rows: QuerySet[Any]) -> int:
-    """Delete piece by piece: none locks the others out for long, or runs into a time limit."""
-    total = 0
-    while keys := list(rows.values_list("pk", flat=True)[:DELETE_ROWS]):
-        total += rows.model._default_manager.filter(pk__in=keys).delete()[0]
-    return total
 
 
 def _delete_by_time(rows: QuerySet[Any]) -> None:

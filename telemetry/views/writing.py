@@ -16,7 +16,7 @@ from devices.views import UserView, current_device, current_user
 from iotflow.lib.errors import Error
 from telemetry import batches, messages, serializers, services
 from telemetry.messages import Entry
-from telemetry.services import Answer, Times
+from telemetry.services import Answer, Call
 from telemetry.stores import Refused
 from telemetry.throttles import Messages, OneReading, admit
 
@@ -42,17 +42,18 @@ class SubmitView(APIView):
     def post(self, request: Request) -> Response:
         """Submit a reading. 201 means that it is stored."""
         device = current_device(request)
-        message = messages.parse_message(request.data)
-        try:
-            answer = _once(
-                request,
-                f"device:{device.id}",
-                lambda: services.times_of(device=device, message=message),
-                lambda times: services.submit(device=device, message=message, times=times),
+
+        def prepare() -> Call:
+            message = messages.parse_message(request.data)
+            return Call(
+                times=lambda: services.times_of(device=device, message=message),
+                act=lambda times: services.submit(device=device, message=message, times=times),
             )
+
+        try:
+            return Response(_once(request, f"device:{device.id}", prepare), status=201)
         except Refused as error:
             raise ValidationError({"data": [str(error)]}) from error
-        return Response(answer, status=201)
 
 
 class BatchView(APIView):
@@ -71,9 +72,13 @@ class BatchView(APIView):
         201 where every one is stored, 207 where some were rejected, 400 where all were.
         """
         device = current_device(request)
-        entries = messages.parse_batch(request.data, device.id)
-        admit({device.id: len(entries)}, self)
-        return _store(request, f"device:{device.id}", {device.id: device}, entries)
+
+        def prepare() -> Call:
+            entries = messages.parse_batch(request.data, device.id)
+            admit({device.id: len(entries)}, self)
+            return _call({device.id: device}, entries)
+
+        return _verdicts(_once(request, f"device:{device.id}", prepare))
 
 
 class BulkView(UserView):
@@ -88,39 +93,37 @@ class BulkView(UserView):
         201 where every one is stored, 207 where some were rejected, 400 where all were.
         """
         user = current_user(request)
-        entries = messages.parse_bulk(request.data)
-        wanted = {entry.device_id for entry in entries if entry.message is not None}
-        changeable = (
-            Device.objects.changeable_by(user).filter(pk__in=wanted).select_related("owner")
-        )
-        devices = batches.records(changeable)
-        entries = messages.having_good_ones(batches.placed(entries, devices))
-        admit(Counter(entry.device_id for entry in entries if entry.message is not None), self)
-        return _store(request, f"user:{user.pk}", devices, entries)
+
+        def prepare() -> Call:
+            entries = messages.parse_bulk(request.data)
+            addressed = Counter(entry.device_id for entry in entries)
+            devices = batches.records(
+                Device.objects.changeable_by(user).filter(pk__in=addressed).select_related("owner")
+            )
+            admit({device_id: addressed[device_id] for device_id in devices}, self)
+            placed = batches.placed(entries, devices)
+            return _call(devices, messages.having_good_ones(placed))
+
+        return _verdicts(_once(request, f"user:{user.pk}", prepare))
 
 
-def _store(
-    request: Request, caller: str, devices: batches.Records, entries: list[Entry]
-) -> Response:
-    answer = _once(
-        request,
-        caller,
-        lambda: batches.times_of(entries),
-        lambda times: batches.submit_batch(devices=devices, entries=entries, times=times),
+def _call(devices: batches.Records, entries: list[Entry]) -> Call:
+    return Call(
+        times=lambda: batches.times_of(entries),
+        act=lambda times: batches.submit_batch(devices=devices, entries=entries, times=times),
     )
+
+
+def _verdicts(answer: Answer) -> Response:
     return Response(answer, status=207 if answer["rejected"] else 201)
 
 
-def _once(
-    request: Request,
-    caller: str,
-    times: Callable[[], Times],
-    act: Callable[[Times | None], Answer],
-) -> Answer:
-    """What `act` answers; under an Idempotency-Key, at the times that are kept with the key."""
+def _once(request: Request, caller: str, prepare: Callable[[], Call]) -> Answer:
+    """What the call answers; under an Idempotency-Key, what it answered the first time."""
     key = request.META.get("HTTP_IDEMPOTENCY_KEY")
     if key is None:
-        return act(None)
+        return prepare().act(None)
     if not IDEMPOTENCY_KEY.fullmatch(key):
         raise ValidationError({"Idempotency-Key": ["1 to 255 visible ASCII characters."]})
-    return services.once(caller=caller, key=key, body=request.data, times=times, act=act)
+    body = [request.path_info, request.data]  # the same body elsewhere asks for something else
+    return services.once(caller=caller, key=key, body=body, prepare=prepare)

@@ -126,6 +126,20 @@ def test_owner_staff_and_the_device_may_ask_and_nobody_else(hours, alice, bob, s
         assert who.api.get(path, field="t").status == status
 
 
+def test_the_first_window_of_all_begins_with_time(sensor):
+    sensor.api.post("/telemetry", {"data": {"t": 1}, "timestamp": "0001-01-01"})
+    answer = ask(sensor, start_time="0001-01-01", window="30d")
+    assert answer.status == 200
+    assert answer.json["data"][0]["timestamp"] == "0001-01-01T00:00:00.000Z"
+
+
+def test_a_window_of_more_than_can_be_read_is_refused(hours, settings):
+    settings.AGGREGATE_SCAN_VALUES = 50
+    answer = ask(hours, window="1h")
+    assert answer.status == 400
+    assert answer.fields() == {"window"}
+
+
 def test_nothing_measured_is_an_empty_list(hours):
     assert ask(hours, field="nothing").json["data"] == []
     assert ask(hours, start_time="-50000d", window="1m", field="nothing").status == 200

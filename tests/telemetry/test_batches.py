@@ -90,6 +90,35 @@ def test_what_is_repeated_within_the_call_is_a_duplicate_and_a_correction_is_not
     assert oldest["metadata"] == {"x": 1}
 
 
+def test_of_one_time_the_last_one_written_counts(sensor):
+    at = "2026-01-01T00:00:00Z"
+    answer = batch(sensor, [{"data": {"a": n}, "timestamp": at} for n in (1, 2, 1, 1)])
+    assert statuses(answer) == ["stored", "stored", "stored", "duplicate"]
+    assert readings(sensor)[0]["measurements"] == {"a": 1}
+
+
+def test_values_are_bounded_for_all_readings_together(sensor, settings):
+    settings.BATCH_VALUES = 10
+    wide = {"data": {f"m{n}": n for n in range(4)}}
+    answer = batch(sensor, [wide] * 3)
+    assert answer.status == 400
+    assert answer.fields() == {"readings"}
+    assert batch(sensor, [wide] * 2).status == 201
+
+
+def test_many_faults_make_no_answer_of_megabytes(sensor):
+    bad = {"data": {f"m{n}": None for n in range(20)}}
+    answer = batch(sensor, [bad] * 900)
+    assert answer.status == 400
+    assert len(answer.text) < 200_000
+    assert "and 990 more" in answer.json["message"]
+    mixed = batch(sensor, [{"data": {"a": 1}}, bad])
+    [_, verdict] = mixed.json["results"]
+    assert len(verdict["details"]) == 11
+    assert verdict["details"]["more"] == ["10 more fields."]
+    assert len(verdict["reason"]) < 200
+
+
 @pytest.mark.parametrize(
     ("body", "wrong"),
     [
@@ -125,6 +154,12 @@ def test_a_key_replayed_gives_the_first_answer_and_stores_nothing_new(sensor):
     other = batch(sensor, items[:2], idempotency_key="k")
     assert other.status == 409
     assert other.fields() == {"Idempotency-Key"}
+
+
+def test_a_key_of_one_endpoint_is_not_good_at_another(sensor):
+    body = {"data": {"a": 1}, "readings": [{"data": {"a": 1}}]}
+    assert sensor.api.post("/telemetry", body, idempotency_key="k").status == 201
+    assert sensor.api.post("/telemetry/batch", body, idempotency_key="k").status == 409
 
 
 def test_one_call_is_one_event_also_when_it_is_sent_again(sensor):
@@ -222,6 +257,17 @@ class TestBulk:
         assert statuses(again) == ["rejected", "stored"]
         assert again.json["results"][1] == first.json["results"][1]
         assert len(readings(stays)) == 1
+
+    def test_a_retry_of_what_is_done_is_the_first_answer_whatever_went_since(
+        self, alice, make_device
+    ):
+        device = make_device(alice)
+        items = [{"device_id": device.id, "data": {"a": 1}}]
+        first = bulk(alice, items, idempotency_key="k")
+        alice.api.delete(f"/devices/{device.id}")
+        again = bulk(alice, items, idempotency_key="k")
+        assert (first.status, again.status) == (201, 201)
+        assert again.json == first.json
 
     def test_devices_may_not(self, sensor, anybody):
         body = {"readings": [{"device_id": sensor.id, "data": {"a": 1}}]}

@@ -3,10 +3,12 @@
 from datetime import timedelta
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 
 from devices.models import Device
 from events.models import DeviceConfig, EventLog
+from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import now_ms
 from telemetry import deleting
 from telemetry.models import Erasure, RangeDeletion
@@ -126,10 +128,79 @@ def test_what_was_under_way_is_settled_later(told):
     backfill = Backfill(old)
     backfill._device.refresh_from_db = lambda fields: None  # it was past that line already
     backfill.write([Sample(now_ms(), {"a": 99, "d": 1})])
-    assert deleting.settle_ranges() == 0, "it waits for what is under way"
+    deleting.settle_ranges()
+    assert RangeDeletion.objects.exists(), "it waits for what is under way"
     later()
-    assert deleting.settle_ranges() == 1
+    assert deleting.settle_ranges() is False
     assert latest(told) == {"a": 99, "b": 4, "d": 1}
+
+
+@pytest.mark.real
+def test_what_is_far_behind_is_found_through_several_deletions(sensor, settings, monkeypatch):
+    from telemetry.stores import cassandra
+
+    monkeypatch.setattr(cassandra, "SEARCH_DAYS", 2)
+    settings.HISTORY_SCAN_ROWS = 2
+    day = 24 * HOUR
+    now = now_ms()
+    items = [{"data": {"rare": 1}, "timestamp": now - 30 * day}]
+    items += [{"data": {"often": n}, "timestamp": now - n * day} for n in range(2, 29)]
+    items += [{"data": {"rare": 2}, "timestamp": now - HOUR}]
+    assert sensor.api.post("/telemetry/batch", {"readings": items}).status == 201
+    assert delete(sensor, start_time="-2h", stop_time="now").status == 200
+    assert delete(sensor, start_time="-49h", stop_time="-47h").status == 200
+    header = Client().get(
+        f"/api/v1/telemetry/{sensor.id}/export", headers={"x-api-key": sensor.key}
+    )
+    assert b"".join(header.streaming_content).startswith(b"timestamp,often,rare")
+    later()
+    for _ in range(40):
+        deleting.settle_ranges()
+    assert not RangeDeletion.objects.exists()
+    assert latest(sensor) == {"often": 3, "rare": 1}
+    epochs = [0, 1, 2]
+    places = telemetry_store().latest([(sensor.id, epoch) for epoch in epochs])
+    assert [bool(places[sensor.id, epoch]) for epoch in epochs] == [False, False, True]
+
+
+@pytest.mark.real
+def test_what_broke_off_halfway_shows_in_the_latest_values(sensor, settings, monkeypatch):
+    settings.INGEST_GROUP = 1
+    assert sensor.api.post("/telemetry", {"data": {"a": 0}, "timestamp": "-1h"}).status == 201
+    assert latest(sensor) == {"a": 0}
+    store, writes = telemetry_store(), []
+
+    def breaks(readings):
+        writes.append(readings)
+        if len(writes) == 2:
+            raise StoreAway("The telemetry store")
+        type(store).write(store, readings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write", breaks)
+        items = [{"data": {"a": n}, "timestamp": f"-{20 - n}s"} for n in range(3)]
+        assert sensor.api.post("/telemetry/batch", {"readings": items}).status == 503
+    assert latest(sensor) == {"a": left(sensor)[-1]}
+
+
+def test_a_store_of_configurations_that_is_away_keeps_no_telemetry(told, monkeypatch):
+    from devices.services import delete_devices
+
+    delete_devices(devices=Device.objects.filter(pk=told.id), actor="test")
+    later()
+
+    def away(device_id):
+        raise StoreAway("MongoDB")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(deleting.configs, "count", away)
+        with pytest.raises(StoreAway):
+            deleting.erase_deleted()
+    assert set(telemetry_store().count(told.id, told.device.owner_id, 0).values()) == {0}
+    assert deleting.erase_deleted() is False
+    [receipt] = EventLog.objects.filter(kind="device.erased")
+    assert receipt.payload["rows"]["device_data"] == 15
+    assert receipt.payload["rows"]["device_configs"] == 0
 
 
 def test_a_deleted_device_leaves_nothing_and_a_receipt_says_what_went(told, alice):
@@ -141,7 +212,7 @@ def test_a_deleted_device_leaves_nothing_and_a_receipt_says_what_went(told, alic
     delete_devices(devices=Device.objects.filter(pk=told.id), actor="test")
     assert told.api.get(f"/telemetry/{told.id}").status == 401
     later()
-    assert deleting.erase_deleted() == 1
+    assert deleting.erase_deleted() is False
     store, place = telemetry_store(), (told.id, told.device.owner_id, 5)
     assert set(store.count(*place).values()) == {0}
     [receipt] = EventLog.objects.filter(kind="device.erased")
@@ -159,7 +230,6 @@ def test_a_deleted_device_leaves_nothing_and_a_receipt_says_what_went(told, alic
 
 def test_an_erasure_that_breaks_off_is_begun_again_with_the_same_receipt(told, monkeypatch):
     from devices.services import delete_devices
-    from iotflow.lib.errors import StoreAway
 
     delete_devices(devices=Device.objects.filter(pk=told.id), actor="test")
     later()
@@ -173,6 +243,6 @@ def test_an_erasure_that_breaks_off_is_begun_again_with_the_same_receipt(told, m
         with pytest.raises(StoreAway):
             deleting.erase_deleted()
     store.erase(told.id, told.device.owner_id, 0)  # as far as it got
-    assert deleting.erase_deleted() == 1
+    assert deleting.erase_deleted() is False
     [receipt] = EventLog.objects.filter(kind="device.erased")
     assert receipt.payload["rows"]["device_data"] == 15

@@ -82,3 +82,10 @@ def test_what_is_wrong_is_named(sensor, bob):
         answer = sensor.api.get(f"/telemetry/{sensor.id}/export", **query)
         assert (answer.status, answer.fields()) == (400, {wrong})
     assert bob.api.get(f"/telemetry/{sensor.id}/export").status == 404
+
+
+def test_too_many_fields_are_refused(sensor):
+    fields = ",".join(f"m{n}" for n in range(101))
+    for path in ("", "/export"):
+        answer = sensor.api.get(f"/telemetry/{sensor.id}{path}", fields=fields)
+        assert (answer.status, answer.fields()) == (400, {"fields"})
