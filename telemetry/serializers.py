@@ -8,10 +8,11 @@ from rest_framework import serializers
 
 from iotflow.lib.fields import Instant
 from iotflow.lib.pagination import PageMeta
+from iotflow.lib.timeparse import TEXT_MAX
 from telemetry.aggregates import AGGREGATIONS
 
 
-@extend_schema_field({"type": ["string", "number"]})
+@extend_schema_field({"type": ["string", "number"], "maxLength": TEXT_MAX})
 class TimeField(serializers.CharField):
     """A time as clients write it: ISO 8601, an epoch, or relative to now."""
 
