@@ -11,12 +11,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from events import serializers, sinks
-from events.filters import ID_MAX
+from events import parameters, selectors, serializers, sinks
 from events.kinds import Kind, Severity
 from events.models import EventLog
+from iotflow.lib import ids
 
-NUMBER = {"type": "integer", "minimum": 1, "maximum": ID_MAX}
+NUMBER = {"type": "integer", "minimum": 1, "maximum": ids.MAX}
 LIMIT = {
     "type": "integer",
     "minimum": 1,
@@ -44,9 +44,9 @@ class EventsView(APIView):
     @extend_schema(parameters=PARAMETERS, responses=serializers.EventList)
     def get(self, request: Request) -> Response:
         """What happened, newest first; follow `next_cursor` until it is null."""
-        asked = serializers.parse_events(request)
+        asked = parameters.parse_events(request)
         with sinks.guarded():
-            events, next_cursor = asked.page(EventLog.objects.visible_to(request.user))
+            events, next_cursor = selectors.page(EventLog.objects.visible_to(request.user), asked)
         return Response(
             {
                 "status": "success",
