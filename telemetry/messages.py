@@ -8,10 +8,9 @@ from typing import Any
 from django.conf import settings
 from rest_framework.exceptions import ValidationError
 
+from iotflow.lib import ids
 from iotflow.lib.timeparse import NotATime, now_ms, parse_ms
 from telemetry.readings import Errors, Value, metadata_errors, time_errors, value_errors
-
-ID_MAX = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,7 @@ def _read(body: Any, now: int) -> tuple[Message | None, Errors]:
 def _read_addressed(index: int, item: Any, now: int) -> Entry:
     message, errors = _read(item, now)
     device_id = item.get("device_id") if isinstance(item, dict) else None
-    if type(device_id) is not int or not 0 < device_id <= ID_MAX:
+    if type(device_id) is not int or not 0 < device_id <= ids.MAX:
         return Entry(index, 0, None, errors | {"device_id": ["Must be the number of a device."]})
     return Entry(index, device_id, message, errors)
 
