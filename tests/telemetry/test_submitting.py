@@ -157,6 +157,7 @@ class TestIdempotencyKey:
         ({"data": {"a": 2**70}}, {"data.a"}),
         ({"data": {"a": -(2**63) - 1}}, {"data.a"}),
         ({"data": {"a": {"b": [2**64 - 1]}}}, {"data.a"}),
+        ({"data": {"a": 1}, "metadata": {"b": [2**64 - 1]}}, {"metadata"}),
         ({"data": {**BIG, "one more": 1}}, {"data"}),
         ({"data": {f"m{n}": n for n in range(10_000)}}, {"data"}),
         ({"data": {"a": 1}, "metadata": "text"}, {"metadata"}),
