@@ -15,14 +15,9 @@ from events import parameters, selectors, serializers, sinks
 from events.kinds import Kind, Severity
 from events.models import EventLog
 from iotflow.lib import ids
+from iotflow.lib.pagination import limit_parameter
 
 NUMBER = {"type": "integer", "minimum": 1, "maximum": ids.MAX}
-LIMIT = {
-    "type": "integer",
-    "minimum": 1,
-    "maximum": settings.LIST_LIMIT_MAX,
-    "default": settings.LIST_LIMIT,
-}
 PARAMETERS = [
     OpenApiParameter("start_time", str, description="Included; default -24h."),
     OpenApiParameter("end_time", str, description="Included; default: no end."),
@@ -33,7 +28,7 @@ PARAMETERS = [
     OpenApiParameter("device_id", NUMBER),
     OpenApiParameter("user_id", NUMBER, description="Whose things it is about; for staff."),
     OpenApiParameter("request_id", OpenApiTypes.STR, description="`X-Request-ID` of an answer."),
-    OpenApiParameter("limit", LIMIT),
+    limit_parameter(settings.LIST_LIMIT, settings.LIST_LIMIT_MAX),
     OpenApiParameter("cursor", str, description="`next_cursor` of the page before."),
 ]
 
