@@ -17,6 +17,7 @@ from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 
 from events.models import Alert, DeviceConfig, EventLog, Outbox, ReportedConfig
+from iotflow.lib import ids
 from iotflow.lib.jsondiff import diff
 
 SEVERITY_COLOURS = {"Info": "info", "Warning": "warning", "Error": "danger"}
@@ -95,7 +96,8 @@ class NumberFilter(TextFilter):
         text = (self.value() or "").strip()
         if not text:
             return queryset
-        if not text.isascii() or not text.isdigit() or int(text) >= 2**63:
+        digits = text.isascii() and text.isdigit() and len(text) < 20
+        if not digits or int(text) > ids.MAX:
             messages.warning(request, f"“{text}” is no {self.title}.")
             return queryset.none()
         return queryset.filter(**{str(self.parameter_name): int(text)})

@@ -11,18 +11,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from events import serializers, sinks
-from events.filters import ID_MAX
+from events import parameters, selectors, serializers, sinks
 from events.kinds import Kind, Severity
 from events.models import EventLog
+from iotflow.lib import ids
+from iotflow.lib.pagination import limit_parameter
 
-NUMBER = {"type": "integer", "minimum": 1, "maximum": ID_MAX}
-LIMIT = {
-    "type": "integer",
-    "minimum": 1,
-    "maximum": settings.LIST_LIMIT_MAX,
-    "default": settings.LIST_LIMIT,
-}
+NUMBER = {"type": "integer", "minimum": 1, "maximum": ids.MAX}
 PARAMETERS = [
     OpenApiParameter("start_time", str, description="Included; default -24h."),
     OpenApiParameter("end_time", str, description="Included; default: no end."),
@@ -33,7 +28,7 @@ PARAMETERS = [
     OpenApiParameter("device_id", NUMBER),
     OpenApiParameter("user_id", NUMBER, description="Whose things it is about; for staff."),
     OpenApiParameter("request_id", OpenApiTypes.STR, description="`X-Request-ID` of an answer."),
-    OpenApiParameter("limit", LIMIT),
+    limit_parameter(settings.LIST_LIMIT, settings.LIST_LIMIT_MAX),
     OpenApiParameter("cursor", str, description="`next_cursor` of the page before."),
 ]
 
@@ -44,9 +39,9 @@ class EventsView(APIView):
     @extend_schema(parameters=PARAMETERS, responses=serializers.EventList)
     def get(self, request: Request) -> Response:
         """What happened, newest first; follow `next_cursor` until it is null."""
-        asked = serializers.parse_events(request)
+        asked = parameters.parse_events(request)
         with sinks.guarded():
-            events, next_cursor = asked.page(EventLog.objects.visible_to(request.user))
+            events, next_cursor = selectors.page(EventLog.objects.visible_to(request.user), asked)
         return Response(
             {
                 "status": "success",

@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 
 from iotflow import __version__
+from iotflow.lib import ids
 from iotflow.lib.rates import limits
 from iotflow.secretfile import made_up_secret
 
@@ -357,7 +358,7 @@ SPECTACULAR_SETTINGS = {
     ],
     "SCHEMA_PATH_PREFIX": r"/api/v1",
     "PATH_CONVERTER_OVERRIDES": {
-        "id": {"type": "integer", "format": "int64", "minimum": 1, "maximum": 2**63 - 1}
+        "id": {"type": "integer", "format": "int64", "minimum": 1, "maximum": ids.MAX}
     },
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_NAME_OVERRIDES": {

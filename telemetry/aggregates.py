@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from telemetry.readings import INT64_MAX, INT64_MIN, Value
+from iotflow.lib.json import INT64
+from telemetry.readings import Value
 
 # Weeks begin on Mondays: the first one after 1970-01-01, a Thursday.
 MONDAY = 4 * 86_400_000
@@ -113,7 +114,7 @@ def windows(values: Iterable[tuple[int, Value]], length: int, aggregation: str) 
 def result(window: Window, aggregation: str) -> Any:
     """The aggregate as it can be answered: whole numbers within int64, finite floats, or None."""
     value = AGGREGATIONS[aggregation](window)
-    if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
+    if isinstance(value, int) and value not in INT64:
         return float(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None

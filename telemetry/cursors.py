@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rest_framework.exceptions import ValidationError
 
+from iotflow.lib import ids
 from iotflow.lib.cursors import BAD
 from iotflow.lib.cursors import decode as _decode
 from iotflow.lib.cursors import encode as _encode
@@ -52,7 +53,7 @@ def feed_cursor(text: str) -> FeedCursor:
     """Raises ValidationError (400)."""
     match _decode(text):
         case [int() as start, int() as end, int() as time, int() as device_id, str() as name] if (
-            _times(start, end, time) and 0 <= device_id < 2**63
+            _times(start, end, time) and 0 <= device_id <= ids.MAX
         ):
             return FeedCursor(start, end, time, device_id, name)
     raise ValidationError(BAD)

@@ -9,10 +9,10 @@ from typing import Any
 from django.conf import settings
 from rest_framework.exceptions import ValidationError
 
+from iotflow.lib import ids
 from iotflow.lib.timeparse import NotATime, now_ms, parse_ms
 from telemetry.readings import Errors, Value, metadata_errors, time_errors, value_errors
 
-ID_MAX = 2**63 - 1
 # How many fields at fault are named: of a reading of a batch, and where all of it is refused.
 FAULTS = 10
 FIELDS = 1000
@@ -93,7 +93,7 @@ def _read(body: Any, now: int) -> tuple[Message | None, Errors]:
 
 def _read_addressed(index: int, item: Any, now: int) -> Entry:
     device_id = item.get("device_id") if isinstance(item, dict) else None
-    if type(device_id) is int and 0 < device_id <= ID_MAX:
+    if type(device_id) is int and 0 < device_id <= ids.MAX:
         return _entry(index, device_id, item, now)
     fault = {"device_id": ["Must be the number of a device."]}
     return Entry(index, 0, None, fault | _entry(index, 0, item, now).errors)

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from django.conf import settings
 from django.http import QueryDict
@@ -11,43 +10,14 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from iotflow.lib.pagination import whole_number
-from iotflow.lib.timeparse import UNITS, NotATime, now_ms, parse_ms
+from iotflow.lib.spans import Span, parse_bounds, parse_span
+from iotflow.lib.timeparse import UNITS
 from telemetry.aggregates import AGGREGATIONS
 from telemetry.cursors import FeedCursor, HistoryCursor, feed_cursor, history_cursor
 
 WINDOW = re.compile(r"([1-9]\d{0,6})([smhdw])", re.ASCII)
 WINDOW_MIN, WINDOW_MAX = UNITS["m"], 30 * UNITS["d"]
 FORMATS = ("csv", "ndjson")
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A range of time as asked for: its bounds in ms and its texts."""
-
-    start: int
-    end: int
-    start_text: str
-    end_text: str
-
-
-def parse_span(query: QueryDict) -> Span:
-    """`start_time` (default -24h) and `end_time` (default now); a 400 names what is wrong."""
-    now = now_ms()
-    start_text = query.get("start_time") or "-24h"
-    end_text = query.get("end_time") or "now"
-    errors, bounds = {}, {}
-    for name, text in (("start_time", start_text), ("end_time", end_text)):
-        try:
-            bounds[name] = parse_ms(text, now)
-        except NotATime as error:
-            errors[name] = [str(error)]
-    if not errors and bounds["start_time"] > bounds["end_time"]:
-        errors["start_time"] = ["Must not be after end_time."]
-    if errors:
-        raise ValidationError(errors)
-    # Readings may be ahead by the allowed skew; without an end_time they belong to the answer.
-    slack = 0 if query.get("end_time") else 1000 * settings.CLOCK_SKEW_SECONDS
-    return Span(bounds["start_time"], bounds["end_time"] + slack, start_text, end_text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +37,7 @@ def parse_history(request: Request) -> HistoryParameters:
     if cursor is not None and cursor.descending != descending:
         raise ValidationError({"cursor": ["Belongs to a query with the other order."]})
     return HistoryParameters(
-        span=parse_span(query),
+        span=_span(query),
         limit=whole_number(request, "limit", settings.HISTORY_LIMIT, 1, settings.HISTORY_LIMIT_MAX),
         descending=descending,
         fields=_fields(query),
@@ -85,7 +55,7 @@ class FeedParameters:
 def parse_feed(request: Request) -> FeedParameters:
     query = request.query_params
     return FeedParameters(
-        span=parse_span(query),
+        span=_span(query),
         limit=whole_number(request, "limit", settings.HISTORY_LIMIT, 1, settings.HISTORY_LIMIT_MAX),
         cursor=feed_cursor(query["cursor"]) if query.get("cursor") else None,
     )
@@ -114,7 +84,7 @@ def parse_aggregate(query: QueryDict) -> AggregateParameters:
     if not WINDOW_MIN <= window <= WINDOW_MAX:
         errors["window"] = ["Must be a length from 1m to 30d, such as 15m, 1h or 7d."]
     try:
-        span = parse_span(query)
+        span = _span(query)
     except ValidationError as error:
         raise ValidationError(errors | dict(error.detail)) from error  # type: ignore[arg-type]
     if errors:
@@ -135,25 +105,22 @@ def parse_export(query: QueryDict) -> ExportParameters:
     wanted = query.get("format") or "csv"
     if wanted not in FORMATS:
         raise ValidationError({"format": [f"Must be one of: {', '.join(FORMATS)}."]})
-    return ExportParameters(parse_span(query), wanted, _descending(query, "asc"), _fields(query))
+    return ExportParameters(_span(query), wanted, _descending(query, "asc"), _fields(query))
 
 
 def parse_range(request: Request) -> tuple[int, int]:
     """`start_time` and `stop_time` of a deletion, both required, from the body or the query."""
     body = request.data if isinstance(request.data, Mapping) else {}
-    errors, bounds = {}, {}
-    for name in ("start_time", "stop_time"):
-        value: Any = body.get(name, request.query_params.get(name))
-        try:
-            bounds[name] = parse_ms(value, now_ms())
-        except NotATime as error:
-            missing = value is None or value == ""
-            errors[name] = ["Say from when to when to delete." if missing else str(error)]
-    if not errors and bounds["start_time"] > bounds["stop_time"]:
-        errors["start_time"] = ["Must not be after stop_time."]
-    if errors:
-        raise ValidationError(errors)
-    return bounds["start_time"], bounds["stop_time"]
+    names = ("start_time", "stop_time")
+    return parse_bounds(
+        {name: body.get(name, request.query_params.get(name)) for name in names},
+        missing="Say from when to when to delete.",
+    )
+
+
+def _span(query: QueryDict) -> Span:
+    """Readings may be ahead by the allowed skew; without an end_time they belong to the answer."""
+    return parse_span(query, slack_ms=1000 * settings.CLOCK_SKEW_SECONDS)
 
 
 def _descending(query: QueryDict, default: str) -> bool:

@@ -3,7 +3,6 @@
 All times are milliseconds since 1970-01-01T00:00Z.
 """
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ Value = bool | int | float | str | dict[str, Any] | list[Any]
 Errors = dict[str, list[str]]
 Place = tuple[int, int]  # where latest values are: device id and epoch
 
-INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+JSON_DEPTH_MAX = 254  # what json.dumps takes
 NAME = re.compile(r"[A-Za-z0-9_.\-/:% ]+", re.ASCII)
 
 
@@ -204,32 +203,19 @@ def _name_errors(name: str) -> Iterable[str]:
 
 def _value_errors(value: Any) -> Iterable[str]:
     match value:
-        case bool():
-            return
-        case int() | float():
-            yield from _number_errors(value)
-        case str():
-            yield from _string_errors(value)
+        case bool() | int() | float() | str():
+            if reason := json.scalar_fault(value):
+                yield reason
+            elif isinstance(value, str):
+                yield from _string_errors(value)
         case dict() | list():
             yield from _json_errors(value)
         case _:
             yield "Must be a number, a boolean, a string, an object or a list; null is not a value."
 
 
-def _number_errors(number: int | float) -> Iterable[str]:
-    if isinstance(number, int):
-        if not INT64_MIN <= number <= INT64_MAX:
-            yield "An integer must fit into 64 bits."
-    elif not math.isfinite(number):
-        yield "A number must be finite."
-
-
 def _string_errors(text: str) -> Iterable[str]:
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        yield "A string must be valid Unicode; it has half of a surrogate pair."
-        return
+    size = len(text.encode())
     if size > settings.STRING_VALUE_BYTES:
         yield f"A string has at most {settings.STRING_VALUE_BYTES} bytes; this has {size}."
     if "\0" in text:
@@ -245,22 +231,7 @@ def _json_errors(value: Any) -> Iterable[str]:
     if size > settings.JSON_VALUE_BYTES:
         yield f"At most {settings.JSON_VALUE_BYTES} bytes as JSON; this has {size}."
         return
-    for number in _numbers_in(value):
-        yield from _number_errors(number)
-
-
-def _numbers_in(value: Any) -> Iterable[int | float]:
-    match value:
-        case bool():
-            return
-        case int() | float():
-            yield value
-        case dict():
-            for item in value.values():
-                yield from _numbers_in(item)
-        case list():
-            for item in value:
-                yield from _numbers_in(item)
+    yield from dict.fromkeys(reason for _, reason in json.faults(value, depth=JSON_DEPTH_MAX))
 
 
 def _printable(name: str) -> str:

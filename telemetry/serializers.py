@@ -6,12 +6,14 @@ from django.conf import settings
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from iotflow.lib import ids
 from iotflow.lib.fields import Instant
 from iotflow.lib.pagination import PageMeta
+from iotflow.lib.timeparse import TEXT_MAX
 from telemetry.aggregates import AGGREGATIONS
 
 
-@extend_schema_field({"type": ["string", "number"]})
+@extend_schema_field({"type": ["string", "number"], "maxLength": TEXT_MAX})
 class TimeField(serializers.CharField):
     """A time as clients write it: ISO 8601, an epoch, or relative to now."""
 
@@ -102,7 +104,7 @@ class BatchBody(serializers.Serializer[Any]):
 
 
 class AddressedReading(SubmitBody):
-    device_id = serializers.IntegerField(min_value=1, max_value=2**63 - 1)
+    device_id = serializers.IntegerField(min_value=1, max_value=ids.MAX)
 
 
 class BulkBody(serializers.Serializer[Any]):

@@ -1,6 +1,5 @@
 """A device's desired configuration as the API shows and takes it."""
 
-import math
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -13,59 +12,29 @@ from devices import configs
 from events.models import DeviceConfig, ReportedConfig
 from iotflow.lib import json
 from iotflow.lib.fields import Instant
-from iotflow.lib.jsondiff import Operation, Place, pointer
+from iotflow.lib.jsondiff import Operation, pointer
 from iotflow.lib.pagination import PageMeta
 from iotflow.lib.timeparse import format_datetime
 
 DEPTH_MAX = 64  # MongoDB takes 100, the command around it included
-INT64 = range(-(2**63), 2**63)
 VERSION_MAX = 2**31 - 1
 FAULTS_SHOWN = 20
 FAULT_PATH = 200
 ANYTHING = {"type": "object", "additionalProperties": True}
 
 
-def faults(value: Any, place: Place = ()) -> Iterator[str]:
-    """`where: why` for everything in a JSON value that some store would not give back as it was."""
-    reason = ""
-    if isinstance(value, dict | list):
-        if len(place) >= DEPTH_MAX:
-            reason = f"is nested deeper than {DEPTH_MAX} levels."
-        else:
-            for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
-                yield from faults(inner, (*place, name))
-    else:
-        reason = _value_fault(value)
-    if place and isinstance(place[-1], str):
-        reason = _name_fault(place[-1]) or reason
-    if reason:
+def faults(config: dict[str, Any]) -> Iterator[str]:
+    """`where: why` for everything in it that some store would not give back as it was."""
+    for place, reason in json.faults(config, depth=DEPTH_MAX, name_fault=_name_fault):
         yield f"{pointer(place)[:FAULT_PATH]}: {reason}"
 
 
 def _name_fault(name: str) -> str:
     if name.startswith("$"):  # MongoDB's own: {"$ref": …} would come back as something else
-        return "a name must not begin with $."
+        return "A name must not begin with $."
     if "\0" in name:
-        return "a name must not hold a NUL character."
-    return _text_fault(name)
-
-
-def _value_fault(value: Any) -> str:
-    if isinstance(value, str):
-        return _text_fault(value)
-    if isinstance(value, int) and value not in INT64:
-        return "an integer must fit into 64 bits."
-    if isinstance(value, float) and not math.isfinite(value):
-        return "a number must be finite."
-    return ""
-
-
-def _text_fault(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return "holds half a surrogate pair."
-    return ""
+        return "A name must not contain the NUL character."
+    return json.scalar_fault(name)
 
 
 @extend_schema_field(

@@ -7,6 +7,7 @@ from rest_framework import serializers
 
 from devices.models import DeviceGroup
 from devices.serializers.devices import DeviceBody, DeviceList
+from iotflow.lib import ids
 from iotflow.lib.fields import Instant
 from iotflow.lib.pagination import PageMeta
 
@@ -84,12 +85,12 @@ class GroupsOfDevice(serializers.Serializer[Any]):
 
 
 class AddDevice(serializers.Serializer[Any]):
-    device_id = serializers.IntegerField(min_value=1, max_value=2**63 - 1)
+    device_id = serializers.IntegerField(min_value=1, max_value=ids.MAX)
 
 
 class DeviceIds(serializers.Serializer[Any]):
     device_ids = serializers.ListField(
-        child=serializers.IntegerField(min_value=1, max_value=2**63 - 1),
+        child=serializers.IntegerField(min_value=1, max_value=ids.MAX),
         allow_empty=False,
         max_length=1000,
     )

@@ -1,4 +1,4 @@
-"""Ids in addresses."""
+"""Ids: the largest there may be, and ids in addresses."""
 
 from django.urls.converters import IntConverter
 

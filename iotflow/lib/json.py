@@ -1,13 +1,17 @@
 """JSON in and out: strict where Python's own is lenient, orjson where it is exact."""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
 import orjson
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
+
+INT64 = range(-(2**63), 2**63)
+Place = tuple[str | int, ...]  # the names and indexes that lead to a value
 
 
 def dumps(value: Any) -> bytes:
@@ -37,6 +41,44 @@ def loads(text: bytes | str) -> Any:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def scalar_fault(value: Any) -> str:
+    """Why some store would not give back a text, a number, a boolean or null as it was, or ""."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return "A string must be valid Unicode; it has half of a surrogate pair."
+    elif isinstance(value, int) and value not in INT64:
+        return "An integer must fit into 64 bits."
+    elif isinstance(value, float) and not math.isfinite(value):
+        return "A number must be finite."
+    return ""
+
+
+def faults(
+    value: Any,
+    *,
+    depth: int,
+    name_fault: Callable[[str], str] = scalar_fault,
+    place: Place = (),
+) -> Iterator[tuple[Place, str]]:
+    """Where and why some store would not give back a JSON value as it was, in the value's order.
+
+    Of what is nested deeper than `depth` levels nothing is looked at, and that is a fault too.
+    """
+    if not isinstance(value, dict | list):
+        if reason := scalar_fault(value):
+            yield place, reason
+    elif len(place) >= depth:
+        yield place, f"Is nested deeper than {depth} levels."
+    else:
+        for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            here = (*place, name)
+            if isinstance(name, str) and (reason := name_fault(name)):
+                yield here, reason
+            yield from faults(inner, depth=depth, name_fault=name_fault, place=here)
 
 
 class JSONParser(BaseParser):

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
+from iotflow.lib.json import Place
+
 # Many changes below one long name would make a diff far larger than what it compares.
 PATHS_MAX = 16_384
 
 Operation = dict[str, Any]
-Place = tuple[object, ...]  # the names and indexes that lead to a value
 
 
 def diff(before: dict[str, Any], after: dict[str, Any]) -> list[Operation]:

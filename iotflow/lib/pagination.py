@@ -13,16 +13,17 @@ from rest_framework.request import Request
 
 M = TypeVar("M", bound=Model)
 OFFSET_MAX = 2**31
+
+
+def limit_parameter(default: int, most: int) -> OpenApiParameter:
+    """`limit`, for the schema."""
+    return OpenApiParameter(
+        "limit", {"type": "integer", "minimum": 1, "maximum": most, "default": default}
+    )
+
+
 PAGE = [
-    OpenApiParameter(
-        "limit",
-        {
-            "type": "integer",
-            "minimum": 1,
-            "maximum": settings.LIST_LIMIT_MAX,
-            "default": settings.LIST_LIMIT,
-        },
-    ),
+    limit_parameter(settings.LIST_LIMIT, settings.LIST_LIMIT_MAX),
     OpenApiParameter(
         "offset",
         {"type": "integer", "minimum": 0, "maximum": OFFSET_MAX, "default": 0},

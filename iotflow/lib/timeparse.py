@@ -16,12 +16,13 @@ LATEST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MILLISECOND
 UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 RELATIVE = re.compile(r"-(\d{1,12})([smhdw])", re.ASCII)
 NUMBER = re.compile(r"-?\d{1,20}(\.\d{1,9})?", re.ASCII)
+TEXT_MAX = 64  # LOST_PLUS takes time by the square of the length
 # In a query string "+02:00" arrives as " 02:00" when the client did not escape the plus.
 LOST_PLUS = re.compile(r"(T.+) (\d\d(?::?\d\d)?)$")
 
 HINT = (
-    "Use ISO 8601 (2026-01-31T12:00:00Z), an epoch in seconds or milliseconds, "
-    "or a relative time (-24h, now)."
+    "Use ISO 8601 (2026-01-31T12:00:00Z), an epoch (seconds, milliseconds, microseconds or "
+    "nanoseconds, told apart by magnitude), or a relative time (-24h, now)."
 )
 
 
@@ -57,12 +58,14 @@ def parse_ms(value: Any, now: int) -> int:
 
     An epoch is read by magnitude: below 1e11 seconds, below 1e14 milliseconds, below 1e17
     microseconds, above nanoseconds. What falls outside the years 1 to 9999 is clipped to them.
-    Raises NotATime.
+    A text has at most TEXT_MAX characters. Raises NotATime.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise NotATime(HINT)
     if isinstance(value, int | float):
         return _from_number(value)
+    if len(value) > TEXT_MAX:
+        raise NotATime(HINT)
     text = value.strip()
     if text == "now":
         return now

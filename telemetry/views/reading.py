@@ -15,7 +15,7 @@ from devices.authentication import DevicePrincipal
 from devices.models import DeviceGroup
 from devices.views import UserView, current_user
 from iotflow.lib.errors import StoreAway
-from iotflow.lib.pagination import PAGE, paginate
+from iotflow.lib.pagination import PAGE, limit_parameter, paginate
 from iotflow.lib.timeparse import format_ms
 from telemetry import deleting, exports, parameters, selectors, serializers
 from telemetry.aggregates import AGGREGATIONS
@@ -27,15 +27,7 @@ FIELDS = OpenApiParameter("fields", str, description="Measurements, separated by
 TIME_PARAMETERS = [
     OpenApiParameter("start_time", str, description="Included; default -24h."),
     OpenApiParameter("end_time", str, description="Included; default now."),
-    OpenApiParameter(
-        "limit",
-        {
-            "type": "integer",
-            "minimum": 1,
-            "maximum": settings.HISTORY_LIMIT_MAX,
-            "default": settings.HISTORY_LIMIT,
-        },
-    ),
+    limit_parameter(settings.HISTORY_LIMIT, settings.HISTORY_LIMIT_MAX),
     OpenApiParameter("cursor", str, description="`next_cursor` of the page before."),
 ]
 

@@ -15,3 +15,33 @@ def test_integers_beyond_64_bits_stay_integers():
 
 def test_a_byte_order_mark_is_passed_over():
     assert json.loads(b"\xef\xbb\xbf{}") == {}
+
+
+HALF = "A string must be valid Unicode; it has half of a surrogate pair."
+
+
+@pytest.mark.parametrize(
+    ("value", "faults"),
+    [
+        ({"a": [1, -(2**63), 2**63 - 1, 1.5, True, None, "ü🌡\0"], "b": {}}, []),
+        ({"a": [1, 2**63]}, [(("a", 1), "An integer must fit into 64 bits.")]),
+        ([float("inf")], [((0,), "A number must be finite.")]),
+        ({"a": "\ud800", "\udc00": 1}, [(("a",), HALF), (("\udc00",), HALF)]),
+        ([[[]]], []),
+        (
+            [[[[]], 2**63]],
+            [
+                ((0, 0, 0), "Is nested deeper than 3 levels."),
+                ((0, 1), "An integer must fit into 64 bits."),
+            ],
+        ),
+        (float("nan"), [((), "A number must be finite.")]),
+    ],
+)
+def test_what_some_store_would_not_give_back_is_named_with_its_place(value, faults):
+    assert list(json.faults(value, depth=3)) == faults
+
+
+def test_names_may_have_a_rule_of_their_own():
+    found = json.faults([{"$a": {"b": 1}}], depth=9, name_fault=lambda name: "No." * (name > "a"))
+    assert list(found) == [((0, "$a", "b"), "No.")]

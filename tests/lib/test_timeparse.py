@@ -1,10 +1,11 @@
+import time
 from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iotflow.lib.timeparse import EARLIEST, LATEST, NotATime, format_ms, parse_ms
+from iotflow.lib.timeparse import EARLIEST, LATEST, TEXT_MAX, NotATime, format_ms, parse_ms
 
 NOW = 1_795_300_000_000
 
@@ -58,6 +59,20 @@ def test_what_is_no_time_is_refused(text):
 def test_what_lies_outside_the_years_is_clipped_to_them(text, ms):
     assert parse_ms(text, NOW) == ms
     assert format_ms(ms)
+
+
+@pytest.mark.parametrize("part", ["T", "T ", " 01", "9", " ", "-1h"])
+def test_a_text_of_any_length_is_refused_at_once(part):
+    begun = time.perf_counter()
+    with pytest.raises(NotATime):
+        parse_ms(part * (2**20 // len(part)), NOW)
+    assert time.perf_counter() - begun < 1
+
+
+def test_the_longest_text_is_still_read():
+    assert parse_ms("now".center(TEXT_MAX), NOW) == NOW
+    with pytest.raises(NotATime):
+        parse_ms("now".center(TEXT_MAX + 1), NOW)
 
 
 @given(st.integers(EARLIEST, LATEST))

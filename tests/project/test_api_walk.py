@@ -107,6 +107,11 @@ def test_the_43_endpoints_are_on_the_page_under_their_numbers():
     assert table("The 43 endpoints") == original()
 
 
+def test_what_came_later_is_numbered_in_the_order_of_its_table():
+    numbers = list(table("Beyond the original"))
+    assert numbers == [f"B{n}" for n in range(1, len(numbers) + 1)]
+
+
 def test_the_page_the_urls_and_the_schema_have_the_same_endpoints():
     on_the_page = set(documented().values())
     in_the_schema = {one.key for one in operations()}

@@ -157,6 +157,7 @@ class TestIdempotencyKey:
         ({"data": {"a": 2**70}}, {"data.a"}),
         ({"data": {"a": -(2**63) - 1}}, {"data.a"}),
         ({"data": {"a": {"b": [2**64 - 1]}}}, {"data.a"}),
+        ({"data": {"a": 1}, "metadata": {"b": [2**64 - 1]}}, {"metadata"}),
         ({"data": {**BIG, "one more": 1}}, {"data"}),
         ({"data": {f"m{n}": n for n in range(10_000)}}, {"data"}),
         ({"data": {"a": 1}, "metadata": "text"}, {"metadata"}),
@@ -165,6 +166,7 @@ class TestIdempotencyKey:
         ({"data": {"a": 1}, "timestamp": True}, {"timestamp"}),
         ({"data": {"a": 1}, "timestamp": {}}, {"timestamp"}),
         ({"data": {"a": 1}, "timestamp": ""}, {"timestamp"}),
+        ({"data": {"a": 1}, "timestamp": "now" + " " * 62}, {"timestamp"}),
         ({"data": {"a": 1}, "timestamp": now_ms() + 2 * 365 * 86_400_000}, {"timestamp"}),
         (
             {"data": {"a": None, "ok": 1, "b": "\0"}, "metadata": 1, "timestamp": "x"},
@@ -178,6 +180,13 @@ def test_bad_input_is_400_names_every_field_and_stores_nothing(sensor, body, fie
     assert answer.json["error"] == "validation_error"
     assert answer.fields() == fields
     assert readings(sensor) == []
+
+
+def test_a_very_long_timestamp_is_400_at_once(sensor):
+    begun = time.perf_counter()
+    answer = sensor.api.post("/telemetry", {"data": {"a": 1}, "timestamp": "T" * 500_000})
+    assert time.perf_counter() - begun < 5  # and not the hours of a square
+    assert (answer.status, answer.fields()) == (400, {"timestamp"})
 
 
 @pytest.mark.parametrize(
