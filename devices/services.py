@@ -8,9 +8,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
 from django.db.models import Count, Q
 from django.http import Http404
+from django.shortcuts import get_object_or_404
 from django.utils import timezone
 
 from accounts.models import User
@@ -52,7 +54,29 @@ def equip_device(*, device: Device, actor: str) -> str:
 
 
 def change_device(*, device: Device, fields: Mapping[str, Any], actor: str) -> Device:
-    """Change the fields given; a change of `status` is its own event. Conflict on the name."""
+    """Change the fields given; a change of `status` is its own event. Conflict on the name.
+
+    The device is read again first. Http404 when it is gone.
+    """
+    with transaction.atomic():
+        try:
+            device.refresh_from_db(from_queryset=Device.objects.select_for_update(no_key=True))
+        except Device.DoesNotExist as error:
+            raise Http404 from error
+        return _change(device, fields, actor)
+
+
+def report_device(*, device_id: int, fields: Mapping[str, Any]) -> Device:
+    """Change what a device says about itself. PermissionDenied when it is switched off by now."""
+    with transaction.atomic():
+        device = get_object_or_404(Device.objects.select_for_update(no_key=True), pk=device_id)
+        if device.status == Device.Status.INACTIVE:
+            raise PermissionDenied
+        return _change(device, fields, f"device:{device.pk}")
+
+
+def _change(device: Device, fields: Mapping[str, Any], actor: str) -> Device:
+    """Of a device whose row is locked."""
     before = {name: getattr(device, name) for name in fields}
     changed = {name: value for name, value in fields.items() if before[name] != value}
     if not changed:
@@ -106,7 +130,9 @@ def record_change(*, device: Device, before: Mapping[str, Any], actor: str) -> N
 @transaction.atomic
 def set_status(*, devices: Iterable[Device], status: str, actor: str) -> int:
     """Give all of them the status; how many had another one."""
-    changed = [device for device in devices if device.status != status]
+    named = [device.pk for device in devices]
+    others = Device.objects.filter(pk__in=named).exclude(status=status).order_by("pk")
+    changed = list(others.select_for_update(no_key=True))
     for device in changed:
         before = {"status": device.status}
         device.status = status
