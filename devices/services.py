@@ -5,10 +5,11 @@ Each runs in one transaction: the change, the invalidation of cached keys, the e
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import Count, Q
 from django.http import Http404
@@ -257,7 +258,8 @@ def change_group(*, group: DeviceGroup, fields: Mapping[str, Any], actor: str) -
 
 @transaction.atomic
 def delete_group(*, group: DeviceGroup, actor: str) -> None:
-    """Delete the group; its devices stay."""
+    """Delete the group; its devices stay. Http404 when it is gone."""
+    _lock_group(group)
     record_group(Kind.GROUP_DELETED, group, "deleted", actor)
     group.delete()
 
@@ -266,25 +268,49 @@ def add_to_group(*, group: DeviceGroup, device: Device, actor: str) -> GroupMemb
     """Put the device in the group. Conflict when it is in it."""
     try:
         with transaction.atomic():
+            _lock_group(group)
             membership = GroupMembership(group=group, device=device)
             membership.clean()
             membership.save()
             record_memberships(Kind.GROUP_DEVICE_ADDED, [membership], actor)
     except IntegrityError as error:
         if not GroupMembership.objects.filter(group=group.pk, device=device.pk).exists():
-            raise Http404 from error  # one of them was deleted meanwhile
+            raise Http404 from error  # the device was deleted meanwhile
         raise Conflict(
             "The device is in this group already.", {"device_id": "It is in this group already."}
         ) from error
     return membership
 
 
-@transaction.atomic
-def add_all_to_group(*, group: DeviceGroup, devices: Iterable[Device], actor: str) -> int:
-    """Put the devices in the group, but those that are in it already; how many joined."""
+def add_all_to_group(*, group: DeviceGroup, devices: Collection[Device], actor: str) -> int:
+    """Put the devices in the group, but those that are in it already; how many joined.
+
+    Http404 when the group is gone, ValidationError naming the devices that are. They are not
+    locked: the constraint holds off their deletion, and nothing else, while it is checked.
+    """
+    try:
+        with transaction.atomic():
+            _lock_group(group)
+            return _add_all(group, devices, actor)
+    except IntegrityError as error:
+        wanted = {device.pk for device in devices}
+        there = Device.objects.filter(pk__in=wanted).values_list("pk", flat=True)
+        raise no_such_devices(wanted.difference(there)) from error
+
+
+def no_such_devices(ids: Iterable[int]) -> ValidationError:
+    """The refusal of a list that names what is not there."""
+    named = ", ".join(map(str, sorted(ids)[:10]))
+    return ValidationError({"device_ids": [f"There is no device {named}."]})
+
+
+def _add_all(group: DeviceGroup, devices: Collection[Device], actor: str) -> int:
+    """To a group whose row is locked."""
     inside = set(group.memberships.values_list("device_id", flat=True))
     joining = [
-        GroupMembership(group=group, device=device) for device in devices if device.pk not in inside
+        GroupMembership(group=group, device=device)
+        for device in sorted(devices, key=attrgetter("pk"))
+        if device.pk not in inside
     ]
     for membership in joining:
         membership.clean()
@@ -295,8 +321,11 @@ def add_all_to_group(*, group: DeviceGroup, devices: Iterable[Device], actor: st
 
 @transaction.atomic
 def remove_from_group(*, membership: GroupMembership, actor: str) -> None:
+    """Take a device out of a group. Http404 when it is out already."""
+    removed, _ = GroupMembership.objects.filter(pk=membership.pk).delete()
+    if not removed:
+        raise Http404
     record_memberships(Kind.GROUP_DEVICE_REMOVED, [membership], actor)
-    membership.delete()
 
 
 @transaction.atomic
@@ -343,6 +372,12 @@ def _group_event(
 def _lock(device: Device) -> None:
     """Whoever changes the keys of a device does so one after another. Http404 when it is gone."""
     if not Device.objects.select_for_update().filter(pk=device.pk).exists():
+        raise Http404
+
+
+def _lock_group(group: DeviceGroup) -> None:
+    """Whoever fills or deletes a group does so one after another. Http404 when it is gone."""
+    if not DeviceGroup.objects.select_for_update().filter(pk=group.pk).exists():
         raise Http404
 
 

@@ -5,7 +5,6 @@ from typing import Any, cast
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
-from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -196,8 +195,7 @@ class MemberViewSet(UserViewSet):
         wanted = set(fields.validated_data["device_ids"])
         devices = list(Device.objects.visible_to(current_user(request)).filter(pk__in=wanted))
         if missing := wanted - {device.pk for device in devices}:
-            named = ", ".join(map(str, sorted(missing)[:10]))
-            raise ValidationError({"device_ids": [f"There is no device {named}."]})
+            raise services.no_such_devices(missing)
         added = services.add_all_to_group(
             group=group, devices=devices, actor=current_actor(request)
         )
