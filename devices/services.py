@@ -31,12 +31,16 @@ GROUP_NAME_TAKEN = {"name": "You have a group of this name already."}
 
 
 def register_device(*, owner: User, fields: Mapping[str, Any], actor: str) -> tuple[Device, str]:
-    """A new active device and its key, which is shown now and never again. Conflict on the name."""
+    """A new active device and its key, which is shown now and never again.
+
+    Conflict on the name; Http404 when the owner was deleted meanwhile.
+    """
     try:
         with transaction.atomic():
             device = Device.objects.create(owner=owner, **fields)
             return device, equip_device(device=device, actor=actor)
     except IntegrityError as error:
+        _check_there(owner)
         raise Conflict("A device of this name exists.", NAME_TAKEN) from error
 
 
@@ -233,12 +237,13 @@ def invalidate_keys(device_ids: Collection[int]) -> None:
 
 
 def create_group(*, owner: User, fields: Mapping[str, Any], actor: str) -> DeviceGroup:
-    """A new empty group. Conflict on the name."""
+    """A new empty group. Conflict on the name; Http404 when the owner was deleted meanwhile."""
     try:
         with transaction.atomic():
             group = DeviceGroup.objects.create(owner=owner, **fields)
             record_group(Kind.GROUP_CREATED, group, "created", actor)
     except IntegrityError as error:
+        _check_there(owner)
         raise Conflict("A group of this name exists.", GROUP_NAME_TAKEN) from error
     return group
 
@@ -378,6 +383,11 @@ def _lock(device: Device) -> None:
 def _lock_group(group: DeviceGroup) -> None:
     """Whoever fills or deletes a group does so one after another. Http404 when it is gone."""
     if not DeviceGroup.objects.select_for_update().filter(pk=group.pk).exists():
+        raise Http404
+
+
+def _check_there(owner: User) -> None:
+    if not User.objects.filter(pk=owner.pk).exists():
         raise Http404
 
 

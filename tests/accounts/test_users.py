@@ -6,6 +6,7 @@ from accounts.models import Token, User
 from devices.models import Device
 from events.models import EventLog
 from tests.api import Api
+from tests.races import during
 
 
 def path(who, rest: str = "") -> str:
@@ -124,3 +125,12 @@ def test_a_password_that_staff_set_ends_the_users_tokens_and_not_theirs(alice, s
     assert staff.api.put(path(alice), {"password": "mackerel 23"}).status == 200
     assert alice.api.get("/devices").status == 401
     assert staff.api.get("/devices").status == 200
+
+
+@pytest.mark.parametrize("what", ["/devices", "/groups"])
+def test_what_a_user_makes_who_is_deleted_meanwhile_is_404(alice, staff, what):
+    answer = during(
+        lambda: staff.api.delete(path(alice)), lambda: alice.api.post(what, {"name": "new"})
+    )
+    assert answer.status == 404
+    assert alice.api.get("/devices").status == 401
