@@ -343,3 +343,18 @@ class TestAdmin:
         for path in ("/admin/devices", "/admin/devices/statuses", f"/admin/devices/{sensor.id}"):
             assert alice.api.get(path).status == 403
             assert sensor.api.get(path).status == 401
+
+
+def test_nothing_of_many_deleted_devices_stays_in_redis(monkeypatch, alice, make_device):
+    from devices import presence, services
+    from iotflow.lib.redis import redis
+
+    monkeypatch.setattr(presence, "FORGET_CHUNK", 2)
+    devices = [make_device(alice) for _ in range(5)]
+    for device in devices:
+        device.api.post("/devices/heartbeat")
+    services.delete_devices(devices=[device.device for device in devices[:-1]], actor="test")
+    with redis() as client:
+        assert client.zcard(presence._online_key()) == 1
+        left = [name.decode() for name in client.keys("*:device:*")]
+    assert {name.split(":device:")[1].split(":")[0] for name in left} == {str(devices[-1].id)}
