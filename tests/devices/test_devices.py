@@ -355,6 +355,7 @@ def test_nothing_of_many_deleted_devices_stays_in_redis(monkeypatch, alice, make
         device.api.post("/devices/heartbeat")
     services.delete_devices(devices=[device.device for device in devices[:-1]], actor="test")
     with redis() as client:
-        assert client.zcard(presence._online_key()) == 1
-        left = [name.decode() for name in client.keys("*:device:*")]
-    assert {name.split(":device:")[1].split(":")[0] for name in left} == {str(devices[-1].id)}
+        assert client.zrange(presence._online_key(), 0, -1) == [b"%d" % devices[-1].id]
+        for name in (presence._status_key, presence._last_seen_key):
+            there = [client.exists(name(device.id)) for device in devices]
+            assert there == [0, 0, 0, 0, 1]
