@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.permissions import check_may_change
+from accounts.requests import current_actor, current_user
 from accounts.serializers import MessageAnswer
 from devices import services
 from devices.filters import filtered
@@ -19,8 +20,6 @@ from devices.serializers.devices import device_bodies
 from devices.views.base import (
     DEVICE_FILTERS,
     UserViewSet,
-    current_actor,
-    current_user,
     visible_device,
 )
 from iotflow.lib.errors import Error
