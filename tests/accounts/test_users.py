@@ -206,3 +206,16 @@ class TestDeletingInParts:
             lambda: staff.api.patch(path(alice, "/deactivate")),
         )
         assert answer.status == 404
+
+    @pytest.mark.real
+    def test_all_of_it_at_once_is_no_deadlock(self, alice, staff):
+        """Whoever locks begins with the user, then takes devices, then keys, by their ids."""
+        asks = [
+            lambda: staff.api.delete(path(alice)).status,
+            lambda: staff.api.patch(path(alice, "/deactivate")).status,
+            lambda: staff.api.patch(path(alice, "/activate")).status,
+        ]
+        turns = iter(asks * 3)
+        assert set(at_once(9, lambda: next(turns)())) <= {200, 404}
+        assert staff.api.get(path(alice)).status == 404
+        assert EventLog.objects.filter(kind="user.deleted").count() == 1
