@@ -28,7 +28,7 @@ def on_logout(sender: Any, user: User | None, **kwargs: Any) -> None:
 
 @receiver(user_login_failed)
 def on_login_failed(sender: Any, credentials: dict[str, Any], **kwargs: Any) -> None:
-    login = str(credentials.get("username", ""))[:150]
+    login = str(credentials.get("username", ""))
     user = User.objects.by_login(login) if login else None
     log.record(
         Kind.USER_LOGIN_FAILED,

@@ -1,13 +1,15 @@
 """What changes users, together with what has to happen with it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
+from django.http import Http404
 
 from accounts.models import Token, User
-from accounts.signals import user_activity_changed
+from accounts.signals import user_activity_changed, user_leaving
 from events import log
 from events.kinds import Kind
 from iotflow.lib.errors import Conflict
@@ -43,11 +45,15 @@ def taken(username: str, email: str) -> dict[str, str]:
 def set_active(*, users: Iterable[User], active: bool, actor: User | None) -> int:
     """Activate or deactivate users; a deactivated one's tokens end and their keys are refused.
 
-    Returns how many were not so already. Conflict when the actor would deactivate themselves.
+    Returns how many were not so already. Conflict when the actor would deactivate themselves;
+    Http404 when a user is gone.
     """
-    changed = [user for user in users if user.is_active != active]
-    if not active and actor in changed:
+    users = sorted(users, key=attrgetter("pk"))
+    if not active and actor in users:
         raise Conflict("You cannot deactivate yourself; other staff can.")
+    for user in users:
+        _lock(user)
+    changed = [user for user in users if user.is_active != active]
     for user in changed:
         user.is_active = active
         user.save(update_fields=["is_active"])
@@ -104,18 +110,34 @@ def end_tokens(*, user: User, tokens: QuerySet[Token]) -> int:
     return count
 
 
-@transaction.atomic
 def delete_user(*, user: User, actor: User | None) -> None:
     """Delete the user with everything they own; telemetry follows in the background.
 
-    Conflict when the actor would delete themselves.
+    Deactivates them first, so that nothing is added to what goes in parts. What breaks off may be
+    begun again: the user and the event come last. Conflict when the actor would delete themselves;
+    Http404 when somebody else has.
     """
     if user == actor:
         raise Conflict("You cannot delete yourself; other staff can.")
     went = {name: getattr(user, name).count() for name in ("devices", "device_groups")}
     went["tokens"] = Token.objects.filter(user=user).count()
-    record_user(Kind.USER_DELETED, user, "was deleted", actor, went)
-    user.delete()
+    set_active(users=[user], active=False, actor=actor)
+    user_leaving.send(sender=User, user=user)
+    with transaction.atomic():
+        _lock(user)
+        record_user(Kind.USER_DELETED, user, "was deleted", actor, went)
+        user.delete()
+
+
+def _lock(user: User) -> None:
+    """The user as they are now, until the transaction ends. Http404 when they are gone.
+
+    The first of the locks: then those of devices by their ids, then those of their keys.
+    """
+    try:
+        user.refresh_from_db(from_queryset=User.objects.select_for_update())
+    except User.DoesNotExist as error:
+        raise Http404 from error
 
 
 def record_user(

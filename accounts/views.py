@@ -1,6 +1,5 @@
 """Registration, login and logout; users as they see themselves and as staff see them."""
 
-from typing import cast
 from uuid import UUID
 
 from django.contrib.auth import authenticate
@@ -21,6 +20,7 @@ from rest_framework.viewsets import ViewSet
 from accounts.authentication import TokenAuthentication
 from accounts.models import Token, User
 from accounts.permissions import IsStaff, IsUser, check_may_change
+from accounts.requests import current_user
 from accounts.serializers import (
     ChangeUserSerializer,
     LoginAnswer,
@@ -45,12 +45,9 @@ FOR_STAFF = {"list", "destroy", "activate", "deactivate"}
 SEARCH = OpenApiParameter("search", str, description="Part of username or e-mail address.")
 
 
-def caller(request: Request) -> User:
-    return cast(User, request.user)
-
-
-def answer(message: str, user: User) -> Response:
-    return Response({"status": "success", "message": message, "user": UserSerializer(user).data})
+def answer(message: str, user: User, status: int = 200) -> Response:
+    body = {"status": "success", "message": message, "user": UserSerializer(user).data}
+    return Response(body, status=status)
 
 
 class RegisterView(APIView):
@@ -64,14 +61,7 @@ class RegisterView(APIView):
         serializer = RegisterSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         user = register_user(**serializer.validated_data)
-        return Response(
-            {
-                "status": "success",
-                "message": "User registered successfully",
-                "user": UserSerializer(user).data,
-            },
-            status=201,
-        )
+        return answer("User registered successfully", user, status=201)
 
 
 class LoginView(APIView):
@@ -126,7 +116,7 @@ class LogoutAllView(APIView):
     @extend_schema(request=None, responses=TokensEnded)
     def post(self, request: Request) -> Response:
         """End every token of yours, this one too."""
-        ended = end_tokens(user=caller(request), tokens=Token.objects.all())
+        ended = end_tokens(user=current_user(request), tokens=Token.objects.all())
         return Response({"status": "success", "message": f"{ended} token(s) ended", "ended": ended})
 
 
@@ -140,7 +130,9 @@ class TokenViewSet(ViewSet):
     @extend_schema(parameters=PAGE, responses=TokenList)
     def list(self, request: Request) -> Response:
         """Your tokens, newest first; never the tokens themselves."""
-        living = Token.objects.filter(user=caller(request)).exclude(expiry__lte=timezone.now())
+        living = Token.objects.filter(user=current_user(request)).exclude(
+            expiry__lte=timezone.now()
+        )
         page = paginate(request, living)
         tokens = TokenSerializer(page.rows, many=True, context={"current": request.auth})
         return Response({"status": "success", "tokens": tokens.data, "meta": page.meta})
@@ -148,7 +140,7 @@ class TokenViewSet(ViewSet):
     @extend_schema(responses={200: MessageAnswer})
     def destroy(self, request: Request, token_id: int) -> Response:
         """End one of your tokens."""
-        if not end_tokens(user=caller(request), tokens=Token.objects.filter(pk=token_id)):
+        if not end_tokens(user=current_user(request), tokens=Token.objects.filter(pk=token_id)):
             raise Http404
         return Response({"status": "success", "message": "Token ended"})
 
@@ -161,15 +153,15 @@ class UserViewSet(ViewSet):
         return [IsStaff() if self.action in FOR_STAFF else IsUser()]
 
     def user(self, request: Request, user_id: UUID) -> User:
-        return get_object_or_404(User.objects.visible_to(caller(request)), user_id=user_id)
+        return get_object_or_404(User.objects.visible_to(current_user(request)), user_id=user_id)
 
     def changeable(
         self, request: Request, user_id: UUID, permission: str = "accounts.change_user"
     ) -> User:
         """As `user`; staff do not become superusers by way of a superuser's password."""
         user = self.user(request, user_id)
-        check_may_change(caller(request), user.pk, permission)
-        if user.is_superuser and not caller(request).is_superuser:
+        check_may_change(current_user(request), user.pk, permission)
+        if user.is_superuser and not current_user(request).is_superuser:
             raise PermissionDenied("Only a superuser may change a superuser.")
         return user
 
@@ -201,14 +193,16 @@ class UserViewSet(ViewSet):
         serializer = ChangeUserSerializer(user, data=request.data, partial=True)
         serializer.is_valid(raise_exception=True)
         keep = request.auth if isinstance(request.auth, Token) else None
-        change_user(user=user, fields=serializer.validated_data, actor=caller(request), keep=keep)
+        change_user(
+            user=user, fields=serializer.validated_data, actor=current_user(request), keep=keep
+        )
         return answer("User updated", user)
 
     @extend_schema(responses={200: MessageAnswer, 409: Error})
     def destroy(self, request: Request, user_id: UUID) -> Response:
         """Delete a user with devices, groups and telemetry, for staff."""
         user = self.changeable(request, user_id, "accounts.delete_user")
-        delete_user(user=user, actor=caller(request))
+        delete_user(user=user, actor=current_user(request))
         return Response({"status": "success", "message": "User deleted"})
 
     @extend_schema(request=None, responses=UserAnswer)
@@ -216,7 +210,7 @@ class UserViewSet(ViewSet):
     def activate(self, request: Request, user_id: UUID) -> Response:
         """Let a user, with all devices, act again; for staff."""
         user = self.changeable(request, user_id)
-        set_active(users=[user], active=True, actor=caller(request))
+        set_active(users=[user], active=True, actor=current_user(request))
         return answer("User activated", user)
 
     @extend_schema(request=None, responses={200: UserAnswer, 409: Error})
@@ -224,5 +218,5 @@ class UserViewSet(ViewSet):
     def deactivate(self, request: Request, user_id: UUID) -> Response:
         """Refuse a user, with all devices, from the next request on; for staff."""
         user = self.changeable(request, user_id)
-        set_active(users=[user], active=False, actor=caller(request))
+        set_active(users=[user], active=False, actor=current_user(request))
         return answer("User deactivated", user)

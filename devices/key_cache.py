@@ -25,6 +25,7 @@ from django.db import InterfaceError, OperationalError, transaction
 
 from devices.models import KeyInvalidation
 from iotflow.lib import json
+from iotflow.lib.batches import batched
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.redis import key, redis, shared
 
@@ -134,12 +135,13 @@ def _apply_or_wait(rows: list[KeyInvalidation]) -> None:
 
 
 def _apply(client: Any, rows: list[KeyInvalidation]) -> None:
-    with client.pipeline(transaction=False) as pipe:
-        for row in rows:
-            pipe.set(_mark(row.digest), secrets.token_hex(8), ex=_mark_seconds())
-            pipe.delete(_record(row.digest))
-        pipe.execute()
-    KeyInvalidation.objects.filter(pk__in=[row.pk for row in rows]).delete()
+    for chunk in batched(rows, CHUNK):
+        with client.pipeline(transaction=False) as pipe:
+            for row in chunk:
+                pipe.set(_mark(row.digest), secrets.token_hex(8), ex=_mark_seconds())
+            pipe.delete(*[_record(row.digest) for row in chunk])
+            pipe.execute()
+        KeyInvalidation.objects.filter(pk__in=[row.pk for row in chunk]).delete()
 
 
 def _renew_lease(client: Any) -> bool:

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 DAY = 86_400
 FLUSH_SECONDS = 60
 FLUSH_CHUNK = 5000
+FORGET_CHUNK = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +145,10 @@ def _save(model: type[Device] | type[ApiKey], field: str, scores: list[tuple[byt
 def forget(device_ids: Iterable[int]) -> None:
     """Drop what Redis holds of devices that are gone; what it misses expires."""
     try:
-        with redis() as client, client.pipeline(transaction=False) as pipe:
-            for device_id in device_ids:
-                pipe.delete(_status_key(device_id), _last_seen_key(device_id))
-                pipe.zrem(_online_key(), device_id)
-            pipe.execute()
+        with redis() as client:
+            for chunk in batched(device_ids, FORGET_CHUNK):
+                client.delete(*map(_status_key, chunk), *map(_last_seen_key, chunk))
+                client.zrem(_online_key(), *chunk)
     except StoreAway:
         logger.info("presence of deleted devices stays in Redis until it expires")
 

@@ -5,12 +5,15 @@ Each runs in one transaction: the change, the invalidation of cached keys, the e
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import Count, Q
 from django.http import Http404
+from django.shortcuts import get_object_or_404
 from django.utils import timezone
 
 from accounts.models import User
@@ -28,12 +31,16 @@ GROUP_NAME_TAKEN = {"name": "You have a group of this name already."}
 
 
 def register_device(*, owner: User, fields: Mapping[str, Any], actor: str) -> tuple[Device, str]:
-    """A new active device and its key, which is shown now and never again. Conflict on the name."""
+    """A new active device and its key, which is shown now and never again.
+
+    Conflict on the name; Http404 when the owner was deleted meanwhile.
+    """
     try:
         with transaction.atomic():
             device = Device.objects.create(owner=owner, **fields)
             return device, equip_device(device=device, actor=actor)
     except IntegrityError as error:
+        _check_there(owner)
         raise Conflict("A device of this name exists.", NAME_TAKEN) from error
 
 
@@ -52,7 +59,29 @@ def equip_device(*, device: Device, actor: str) -> str:
 
 
 def change_device(*, device: Device, fields: Mapping[str, Any], actor: str) -> Device:
-    """Change the fields given; a change of `status` is its own event. Conflict on the name."""
+    """Change the fields given; a change of `status` is its own event. Conflict on the name.
+
+    The device is read again first. Http404 when it is gone.
+    """
+    with transaction.atomic():
+        try:
+            device.refresh_from_db(from_queryset=Device.objects.select_for_update(no_key=True))
+        except Device.DoesNotExist as error:
+            raise Http404 from error
+        return _change(device, fields, actor)
+
+
+def report_device(*, device_id: int, fields: Mapping[str, Any]) -> Device:
+    """Change what a device says about itself. PermissionDenied when it is switched off by now."""
+    with transaction.atomic():
+        device = get_object_or_404(Device.objects.select_for_update(no_key=True), pk=device_id)
+        if device.status == Device.Status.INACTIVE:
+            raise PermissionDenied
+        return _change(device, fields, f"device:{device.pk}")
+
+
+def _change(device: Device, fields: Mapping[str, Any], actor: str) -> Device:
+    """Of a device whose row is locked."""
     before = {name: getattr(device, name) for name in fields}
     changed = {name: value for name, value in fields.items() if before[name] != value}
     if not changed:
@@ -106,7 +135,9 @@ def record_change(*, device: Device, before: Mapping[str, Any], actor: str) -> N
 @transaction.atomic
 def set_status(*, devices: Iterable[Device], status: str, actor: str) -> int:
     """Give all of them the status; how many had another one."""
-    changed = [device for device in devices if device.status != status]
+    named = [device.pk for device in devices]
+    others = Device.objects.filter(pk__in=named).exclude(status=status).order_by("pk")
+    changed = list(others.select_for_update(no_key=True))
     for device in changed:
         before = {"status": device.status}
         device.status = status
@@ -206,12 +237,13 @@ def invalidate_keys(device_ids: Collection[int]) -> None:
 
 
 def create_group(*, owner: User, fields: Mapping[str, Any], actor: str) -> DeviceGroup:
-    """A new empty group. Conflict on the name."""
+    """A new empty group. Conflict on the name; Http404 when the owner was deleted meanwhile."""
     try:
         with transaction.atomic():
             group = DeviceGroup.objects.create(owner=owner, **fields)
             record_group(Kind.GROUP_CREATED, group, "created", actor)
     except IntegrityError as error:
+        _check_there(owner)
         raise Conflict("A group of this name exists.", GROUP_NAME_TAKEN) from error
     return group
 
@@ -231,7 +263,8 @@ def change_group(*, group: DeviceGroup, fields: Mapping[str, Any], actor: str) -
 
 @transaction.atomic
 def delete_group(*, group: DeviceGroup, actor: str) -> None:
-    """Delete the group; its devices stay."""
+    """Delete the group; its devices stay. Http404 when it is gone."""
+    _lock_group(group)
     record_group(Kind.GROUP_DELETED, group, "deleted", actor)
     group.delete()
 
@@ -240,25 +273,49 @@ def add_to_group(*, group: DeviceGroup, device: Device, actor: str) -> GroupMemb
     """Put the device in the group. Conflict when it is in it."""
     try:
         with transaction.atomic():
+            _lock_group(group)
             membership = GroupMembership(group=group, device=device)
             membership.clean()
             membership.save()
             record_memberships(Kind.GROUP_DEVICE_ADDED, [membership], actor)
     except IntegrityError as error:
         if not GroupMembership.objects.filter(group=group.pk, device=device.pk).exists():
-            raise Http404 from error  # one of them was deleted meanwhile
+            raise Http404 from error  # the device was deleted meanwhile
         raise Conflict(
             "The device is in this group already.", {"device_id": "It is in this group already."}
         ) from error
     return membership
 
 
-@transaction.atomic
-def add_all_to_group(*, group: DeviceGroup, devices: Iterable[Device], actor: str) -> int:
-    """Put the devices in the group, but those that are in it already; how many joined."""
+def add_all_to_group(*, group: DeviceGroup, devices: Collection[Device], actor: str) -> int:
+    """Put the devices in the group, but those that are in it already; how many joined.
+
+    Http404 when the group is gone, ValidationError naming the devices that are. They are not
+    locked: the constraint holds off their deletion, and nothing else, while it is checked.
+    """
+    try:
+        with transaction.atomic():
+            _lock_group(group)
+            return _add_all(group, devices, actor)
+    except IntegrityError as error:
+        wanted = {device.pk for device in devices}
+        there = Device.objects.filter(pk__in=wanted).values_list("pk", flat=True)
+        raise no_such_devices(wanted.difference(there)) from error
+
+
+def no_such_devices(ids: Iterable[int]) -> ValidationError:
+    """The refusal of a list that names what is not there."""
+    named = ", ".join(map(str, sorted(ids)[:10]))
+    return ValidationError({"device_ids": [f"There is no device {named}."]})
+
+
+def _add_all(group: DeviceGroup, devices: Collection[Device], actor: str) -> int:
+    """To a group whose row is locked."""
     inside = set(group.memberships.values_list("device_id", flat=True))
     joining = [
-        GroupMembership(group=group, device=device) for device in devices if device.pk not in inside
+        GroupMembership(group=group, device=device)
+        for device in sorted(devices, key=attrgetter("pk"))
+        if device.pk not in inside
     ]
     for membership in joining:
         membership.clean()
@@ -269,8 +326,11 @@ def add_all_to_group(*, group: DeviceGroup, devices: Iterable[Device], actor: st
 
 @transaction.atomic
 def remove_from_group(*, membership: GroupMembership, actor: str) -> None:
+    """Take a device out of a group. Http404 when it is out already."""
+    removed, _ = GroupMembership.objects.filter(pk=membership.pk).delete()
+    if not removed:
+        raise Http404
     record_memberships(Kind.GROUP_DEVICE_REMOVED, [membership], actor)
-    membership.delete()
 
 
 @transaction.atomic
@@ -317,6 +377,17 @@ def _group_event(
 def _lock(device: Device) -> None:
     """Whoever changes the keys of a device does so one after another. Http404 when it is gone."""
     if not Device.objects.select_for_update().filter(pk=device.pk).exists():
+        raise Http404
+
+
+def _lock_group(group: DeviceGroup) -> None:
+    """Whoever fills or deletes a group does so one after another. Http404 when it is gone."""
+    if not DeviceGroup.objects.select_for_update().filter(pk=group.pk).exists():
+        raise Http404
+
+
+def _check_there(owner: User) -> None:
+    if not User.objects.filter(pk=owner.pk).exists():
         raise Http404
 
 

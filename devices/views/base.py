@@ -8,9 +8,8 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 
-from accounts.models import User
 from accounts.permissions import IsUser, check_may_change
-from accounts.services import actor_name
+from accounts.requests import current_user
 from devices.authentication import ApiKeyAuthentication, DevicePrincipal, IsDevice
 from devices.key_cache import DeviceRecord
 from devices.models import Device
@@ -20,15 +19,6 @@ DEVICE_FILTERS = [
     OpenApiParameter("device_type", str),
     OpenApiParameter("search", str, description="Part of name, description or location."),
 ]
-
-
-def current_user(request: Request) -> User:
-    return cast(User, request.user)
-
-
-def current_actor(request: Request) -> str:
-    """How an event names whoever asks."""
-    return actor_name(current_user(request))
 
 
 def current_device(request: Request) -> DeviceRecord:

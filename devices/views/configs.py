@@ -10,6 +10,7 @@ from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.requests import current_actor
 from devices import configs
 from devices.authentication import IsDevice, IsWritingDevice
 from devices.serializers import configs as shapes
@@ -17,7 +18,6 @@ from devices.views.base import (
     DeviceView,
     UserView,
     changeable_device,
-    current_actor,
     current_device,
     visible_device,
 )

@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 
 from accounts.models import User
+from accounts.requests import current_actor, current_user
 from accounts.serializers import MessageAnswer
 from devices import services
 from devices.filters import filtered
@@ -24,8 +25,6 @@ from devices.views.base import (
     DEVICE_FILTERS,
     UserViewSet,
     changeable_device,
-    current_actor,
-    current_user,
     visible_device,
 )
 from iotflow.lib.errors import Error

@@ -5,11 +5,11 @@ from typing import Any, cast
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
-from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.permissions import check_may_change
+from accounts.requests import current_actor, current_user
 from accounts.serializers import MessageAnswer
 from devices import services
 from devices.filters import filtered
@@ -20,8 +20,6 @@ from devices.serializers.devices import device_bodies
 from devices.views.base import (
     DEVICE_FILTERS,
     UserViewSet,
-    current_actor,
-    current_user,
     visible_device,
 )
 from iotflow.lib.errors import Error
@@ -196,8 +194,7 @@ class MemberViewSet(UserViewSet):
         wanted = set(fields.validated_data["device_ids"])
         devices = list(Device.objects.visible_to(current_user(request)).filter(pk__in=wanted))
         if missing := wanted - {device.pk for device in devices}:
-            named = ", ".join(map(str, sorted(missing)[:10]))
-            raise ValidationError({"device_ids": [f"There is no device {named}."]})
+            raise services.no_such_devices(missing)
         added = services.add_all_to_group(
             group=group, devices=devices, actor=current_actor(request)
         )

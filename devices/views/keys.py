@@ -5,12 +5,13 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.requests import current_actor
 from accounts.serializers import MessageAnswer
 from devices import services
 from devices.models import ApiKey
 from devices.presence import keys_last_used
 from devices.serializers import keys as shapes
-from devices.views.base import UserViewSet, changeable_device, current_actor, visible_device
+from devices.views.base import UserViewSet, changeable_device, visible_device
 from iotflow.lib.errors import Error
 from iotflow.lib.pagination import PAGE, paginate
 

@@ -58,10 +58,8 @@ class OwnConfigView(DeviceView):
         """Report status, location and versions of this device."""
         fields = shapes.DeviceConfigFields(data=request.data)
         fields.is_valid(raise_exception=True)
-        active = Device.objects.exclude(status=Device.Status.INACTIVE)
-        device = get_object_or_404(active, pk=current_device(request).id)
-        services.change_device(
-            device=device, fields=fields.validated_data, actor=f"device:{device.pk}"
+        device = services.report_device(
+            device_id=current_device(request).id, fields=fields.validated_data
         )
         return Response(
             {

@@ -140,6 +140,13 @@ def test_a_failed_log_in_says_no_more_than_that(anybody, body):
     assert kinds() == ["user.login_failed", "user.registered"]
 
 
+def test_a_failed_log_in_by_a_long_address_names_whose_it_is(anybody):
+    email = f"{'a' * 60}@{'b' * 60}.{'c' * 60}.org"
+    assert register(anybody, email=email).status == 201
+    assert anybody.post("/auth/login", {"email": email, "password": "wrong"}).status == 401
+    assert EventLog.objects.get(kind="user.login_failed").payload == {"login": "carol"}
+
+
 def test_a_password_typed_as_username_is_not_in_the_event(anybody):
     anybody.post("/auth/login", {"username": "my secret", "password": "x"})
     [event] = EventLog.objects.all()

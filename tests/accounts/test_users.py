@@ -1,11 +1,18 @@
 """Users over HTTP: their own profile, and what staff may do."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import pytest
 
 from accounts.models import Token, User
+from devices import receivers
 from devices.models import Device
+from devices.signals import devices_deleted
 from events.models import EventLog
+from iotflow.lib.errors import StoreAway
 from tests.api import Api
+from tests.races import at_once, during
 
 
 def path(who, rest: str = "") -> str:
@@ -124,3 +131,91 @@ def test_a_password_that_staff_set_ends_the_users_tokens_and_not_theirs(alice, s
     assert staff.api.put(path(alice), {"password": "mackerel 23"}).status == 200
     assert alice.api.get("/devices").status == 401
     assert staff.api.get("/devices").status == 200
+
+
+@pytest.mark.parametrize("what", ["/devices", "/groups"])
+def test_what_a_user_makes_who_is_deleted_meanwhile_is_404(alice, staff, what):
+    answer = during(
+        lambda: staff.api.delete(path(alice)), lambda: alice.api.post(what, {"name": "new"})
+    )
+    assert answer.status == 404
+    assert alice.api.get("/devices").status == 401
+
+
+@contextmanager
+def told_of_each_part(look: Callable[[int], None]) -> Iterator[None]:
+    """`look` is given how many devices go, in each transaction that deletes some."""
+
+    def receive(device_ids: list[int], **kwargs: object) -> None:
+        look(len(device_ids))
+
+    devices_deleted.connect(receive)
+    try:
+        yield
+    finally:
+        devices_deleted.disconnect(receive)
+
+
+class TestDeletingInParts:
+    """The locks of many devices are not held at once: others write meanwhile."""
+
+    @pytest.fixture(autouse=True)
+    def sensors(self, monkeypatch, alice, make_device):
+        monkeypatch.setattr(receivers, "PART", 2)
+        return [make_device(alice) for _ in range(5)]
+
+    def test_no_transaction_deletes_more_than_a_part(self, alice, staff):
+        parts: list[int] = []
+        with told_of_each_part(parts.append):
+            assert staff.api.delete(path(alice)).status == 200
+        assert parts == [2, 2, 1, 0]  # the last with the user: what was under way
+        assert EventLog.objects.filter(kind="device.deleted").count() == 5
+        [event] = EventLog.objects.filter(kind="user.deleted")
+        assert event.payload == {"devices": 5, "device_groups": 0, "tokens": 1}
+
+    def test_one_that_breaks_off_refuses_the_user_and_is_begun_again(self, alice, staff, sensors):
+        parts: list[int] = []
+
+        def fail(size: int) -> None:
+            parts.append(size)
+            if len(parts) == 2:
+                raise StoreAway("The database")
+
+        with told_of_each_part(fail):
+            assert staff.api.delete(path(alice)).status == 503
+        assert staff.api.get(path(alice)).json["user"]["is_active"] is False
+        assert Device.objects.count() == 3
+        assert alice.api.post("/devices", {"name": "new"}).status == 401
+        statuses = [device.api.post("/devices/heartbeat").status for device in sensors]
+        assert statuses == [401, 401, 403, 403, 403]
+        assert not EventLog.objects.filter(kind="user.deleted").exists()
+        assert staff.api.delete(path(alice)).status == 200
+        assert not Device.objects.exists()
+        assert EventLog.objects.filter(kind="device.deleted").count() == 5
+        assert EventLog.objects.filter(kind="user.deleted").count() == 1
+
+    def test_two_at_once_are_told_once(self, alice, staff):
+        statuses = at_once(3, lambda: staff.api.delete(path(alice)).status)
+        assert sorted(statuses) == [200, 404, 404]
+        assert EventLog.objects.filter(kind="device.deleted").count() == 5
+        assert EventLog.objects.filter(kind="user.deleted").count() == 1
+
+    def test_whoever_deactivates_meanwhile_waits_and_finds_nobody(self, alice, staff):
+        answer = during(
+            lambda: staff.api.delete(path(alice)),
+            lambda: staff.api.patch(path(alice, "/deactivate")),
+        )
+        assert answer.status == 404
+
+    @pytest.mark.real
+    def test_all_of_it_at_once_is_no_deadlock(self, alice, staff):
+        """Whoever locks begins with the user, then takes devices, then keys, by their ids."""
+        asks = [
+            lambda: staff.api.delete(path(alice)).status,
+            lambda: staff.api.patch(path(alice, "/deactivate")).status,
+            lambda: staff.api.patch(path(alice, "/activate")).status,
+        ]
+        turns = iter(asks * 3)
+        assert set(at_once(9, lambda: next(turns)())) <= {200, 404}
+        assert staff.api.get(path(alice)).status == 404
+        assert EventLog.objects.filter(kind="user.deleted").count() == 1

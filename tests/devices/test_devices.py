@@ -4,6 +4,7 @@ import pytest
 
 from devices.models import ApiKey, Device
 from events.models import EventLog
+from tests.races import during
 
 
 def register(who, **fields):
@@ -232,6 +233,38 @@ class TestSwitchingOff:
         time.sleep(0.6)
         assert sensor.api.get("/devices/status").status == 401
 
+    def test_a_device_does_not_switch_itself_on_again(self, sensor, alice):
+        """It said that it is active just before its owner's change was committed."""
+        sensor.api.put("/devices/config", {"status": "maintenance"})
+        answer = during(
+            lambda: alice.api.put(f"/devices/{sensor.id}", {"status": "inactive"}),
+            lambda: sensor.api.put("/devices/config", {"status": "active", "location": "x"}),
+        )
+        assert answer.status == 403
+        device = Device.objects.get(pk=sensor.id)
+        assert (device.status, device.location) == ("inactive", "")
+        newest = EventLog.objects.filter(kind="device.status_changed").order_by("time").last()
+        assert newest.payload == {"before": "maintenance", "after": "inactive"}
+
+    def test_two_changes_at_once_are_both_told_as_they_were(self, sensor, alice):
+        path = f"/devices/{sensor.id}"
+        answer = during(
+            lambda: alice.api.put(path, {"location": "Hall", "status": "maintenance"}),
+            lambda: alice.api.put(path, {"location": "Yard", "status": "inactive"}),
+        )
+        assert answer.json["device"]["status"] == "inactive"
+        newest = EventLog.objects.filter(kind="device.status_changed").order_by("time").last()
+        assert newest.payload == {"before": "maintenance", "after": "inactive"}
+        newest = EventLog.objects.filter(kind="device.changed").order_by("time").last()
+        assert newest.payload == {"changes": {"location": ["Hall", "Yard"]}}
+
+    def test_a_change_of_a_device_that_is_deleted_meanwhile_is_404(self, sensor, alice):
+        path = f"/devices/{sensor.id}"
+        answer = during(
+            lambda: alice.api.delete(path), lambda: alice.api.put(path, {"location": "x"})
+        )
+        assert answer.status == 404
+
     @pytest.mark.parametrize("body", [{}, {"status": "off"}, {"status": None}])
     def test_a_bad_status_is_named(self, sensor, staff, body):
         answer = staff.api.put(f"/admin/devices/{sensor.id}/status", body)
@@ -311,3 +344,19 @@ class TestAdmin:
         for path in ("/admin/devices", "/admin/devices/statuses", f"/admin/devices/{sensor.id}"):
             assert alice.api.get(path).status == 403
             assert sensor.api.get(path).status == 401
+
+
+def test_nothing_of_many_deleted_devices_stays_in_redis(monkeypatch, alice, make_device):
+    from devices import presence, services
+    from iotflow.lib.redis import redis
+
+    monkeypatch.setattr(presence, "FORGET_CHUNK", 2)
+    devices = [make_device(alice) for _ in range(5)]
+    for device in devices:
+        device.api.post("/devices/heartbeat")
+    services.delete_devices(devices=[device.device for device in devices[:-1]], actor="test")
+    with redis() as client:
+        assert client.zrange(presence._online_key(), 0, -1) == [b"%d" % devices[-1].id]
+        for name in (presence._status_key, presence._last_seen_key):
+            there = [client.exists(name(device.id)) for device in devices]
+            assert there == [0, 0, 0, 0, 1]

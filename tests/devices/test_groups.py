@@ -4,6 +4,7 @@ import pytest
 
 from devices.models import DeviceGroup
 from events.models import EventLog
+from tests.races import at_once, during
 
 
 def make_group(who, name="Hall", **fields):
@@ -171,3 +172,61 @@ class TestBulk:
         body = {"device_ids": [sensor.id]}
         assert bob.api.delete(f"/groups/{group}/devices/bulk", body).status == 404
         assert alice.api.get(f"/groups/{group}").json["group"]["device_count"] == 1
+
+
+class TestMeanwhile:
+    """What others do to the same group and devices at the same time."""
+
+    def add_all(self, alice, group, *ids):
+        return alice.api.post(f"/groups/{group}/devices/bulk", {"device_ids": ids})
+
+    def test_of_equal_calls_at_once_each_device_joins_by_one(self, alice, group, make_device):
+        ids = [make_device(alice).id for _ in range(20)]
+        answers = at_once(3, lambda: self.add_all(alice, group, *ids).json)
+        counts = sorted((answer["added"], answer["skipped"]) for answer in answers)
+        assert counts == [(0, 20), (0, 20), (20, 0)]
+        assert EventLog.objects.filter(kind="group.device_added").count() == 20
+
+    def test_one_that_joined_meanwhile_is_skipped(self, alice, group, sensor, make_device):
+        other = make_device(alice)
+        answer = during(
+            lambda: alice.api.post(f"/groups/{group}/devices", {"device_id": sensor.id}),
+            lambda: self.add_all(alice, group, sensor.id, other.id),
+        )
+        assert (answer.json["added"], answer.json["skipped"]) == (1, 1)
+        assert EventLog.objects.filter(kind="group.device_added").count() == 2
+
+    def test_a_device_that_was_deleted_meanwhile_is_named(self, alice, group, sensor, make_device):
+        other = make_device(alice)
+        answer = during(
+            lambda: alice.api.delete(f"/devices/{sensor.id}"),
+            lambda: self.add_all(alice, group, sensor.id, other.id),
+        )
+        assert answer.status == 400
+        assert answer.json["details"] == {"device_ids": [f"There is no device {sensor.id}."]}
+        assert alice.api.get(f"/groups/{group}").json["group"]["device_count"] == 0
+        assert not EventLog.objects.filter(kind="group.device_added").exists()
+
+    def test_one_device_that_was_deleted_meanwhile_is_404(self, alice, group, sensor):
+        answer = during(
+            lambda: alice.api.delete(f"/devices/{sensor.id}"),
+            lambda: alice.api.post(f"/groups/{group}/devices", {"device_id": sensor.id}),
+        )
+        assert answer.status == 404
+
+    def test_a_group_that_was_deleted_meanwhile_is_404(self, alice, group, sensor):
+        answer = during(
+            lambda: alice.api.delete(f"/groups/{group}"),
+            lambda: self.add_all(alice, group, sensor.id),
+        )
+        assert answer.status == 404
+
+    @pytest.mark.parametrize(
+        ("path", "kind"), [("/devices/{}", "group.device_removed"), ("", "group.deleted")]
+    )
+    def test_what_is_gone_already_is_404_and_told_once(self, alice, group, sensor, path, kind):
+        self.add_all(alice, group, sensor.id)
+        path = f"/groups/{group}" + path.format(sensor.id)
+        answer = during(lambda: alice.api.delete(path), lambda: alice.api.delete(path))
+        assert answer.status == 404
+        assert EventLog.objects.filter(kind=kind).count() == 1

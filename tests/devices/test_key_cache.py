@@ -108,6 +108,16 @@ def test_a_deactivated_owners_key_is_refused_though_it_was_cached(sensor, alice,
     assert not key_cache.find(digest).record.may_write  # cached anew, as it is now
 
 
+def test_many_are_told_to_redis_in_pieces(monkeypatch, alice, make_device):
+    monkeypatch.setattr(key_cache, "CHUNK", 2)
+    devices = [make_device(alice) for _ in range(5)]
+    for device in devices:
+        assert device.api.post("/devices/heartbeat").status == 200
+    services.delete_devices(devices=[device.device for device in devices], actor="test")
+    assert {device.api.post("/devices/heartbeat").status for device in devices} == {401}
+    assert not KeyInvalidation.objects.exists()
+
+
 class TestMovingUnderAnotherPepper:
     OLD = "tests-" + "o" * 40
 
