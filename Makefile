@@ -8,7 +8,7 @@ VAR_DIR ?= var
 export VAR_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo run test test-embedded test-real check format services services-stop clean
+.PHONY: help venv demo run test test-embedded test-real check format services services-stop cluster cluster-stop clean
 
 help: ## List the tasks
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,12 @@ run: $(BIN)/.runtime ## Run the server on the stores that the environment names,
 
 services: $(BIN)/.runtime ## Start PostgreSQL, Cassandra, Redis and MongoDB; then: . .services/env
 	@$(BIN)/python deploy/services.py up
+
+cluster: $(BIN)/.runtime ## Start three Cassandra nodes on 127.0.0.11 to 13; then: . .services/cluster-env
+	@$(BIN)/python deploy/services.py cluster up
+
+cluster-stop: ## Stop those
+	@$(PYTHON) deploy/services.py cluster down
 
 services-stop: ## Stop what `make services` started
 	@$(PYTHON) deploy/services.py down

@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from compose import Container, docker_answers
 from native import cache
 from native.cassandra import Cassandra
+from native.cluster import NUMBERS, Cluster, ClusterState
 from native.mongo import Mongo
 from native.postgres import Postgres
 from native.redis import Redis
@@ -34,6 +35,9 @@ names: postgres, cassandra, redis, mongo
 
 SERVICES=native in the environment keeps them out of Docker. The settings for the
 application are written to .services/env:  . .services/env
+
+`cluster` is three Cassandra nodes on 127.0.0.11 to 13, besides those; settings for it are
+written to .services/cluster-env.
 """
 
 
@@ -102,7 +106,7 @@ class Servers:
         for name, server in self.all.items():
             word, version = server.status()
             address, pid = f"127.0.0.1:{server.port}", server.pid or "-"
-            print(f"{name:<10} {word:<7} {address:<16} {pid!s:<8} {version}")
+            print(f"{name:<11} {word:<7} {address:<16} {pid!s:<8} {version}")
             words += [word] if name in wanted else []
         return bool(words) and all(word == "up" for word in words)
 
@@ -140,7 +144,37 @@ def parser() -> argparse.ArgumentParser:
     }
     for verb, text in one.items():
         verbs.add_parser(verb, help=text).add_argument("name", choices=NAMES, metavar="NAME")
+    cluster = verbs.add_parser("cluster", help="three Cassandra nodes: up, down, status, …")
+    add_cluster(cluster.add_subparsers(dest="act", required=True, metavar="COMMAND"), one)
     return top
+
+
+def add_cluster(verbs: Any, one: dict[str, str]) -> None:
+    verbs.add_parser("up", help="start those that do not run, write .services/cluster-env")
+    verbs.add_parser("down", help="stop all; their data stay")
+    verbs.add_parser("status", help="one line for each; exit code 1 unless all are up")
+    for verb, text in {**one, "nodetool": "Cassandra's own: nodetool 1 status"}.items():
+        parser = verbs.add_parser(verb, help=text)
+        parser.add_argument("number", type=int, choices=NUMBERS, metavar="1|2|3")
+        if verb == "nodetool":
+            parser.add_argument("arguments", nargs=argparse.REMAINDER)
+
+
+def run_cluster(arguments: argparse.Namespace, state: ClusterState) -> int:
+    if not sys.platform.startswith("linux"):
+        raise Failure("the cluster runs on Linux only")
+    state.make()
+    cluster, verb = Cluster(state), arguments.act
+    if verb == "status":
+        return 0 if cluster.status() else 1
+    if verb == "nodetool":
+        cluster.nodes[arguments.number].nodetool(arguments.arguments)
+    with state.lock():
+        if verb in ("up", "down"):
+            getattr(cluster, verb)()
+        else:
+            getattr(cluster.nodes[arguments.number], verb)()
+    return 0
 
 
 def run(arguments: argparse.Namespace, state: State) -> int:
@@ -168,7 +202,10 @@ def run(arguments: argparse.Namespace, state: State) -> int:
 def main() -> int:
     arguments = parser().parse_args()
     try:
-        return run(arguments, State(CONTROL.parent.parent / ".services"))
+        home = CONTROL.parent.parent / ".services"
+        if arguments.verb == "cluster":
+            return run_cluster(arguments, ClusterState(home))
+        return run(arguments, State(home))
     except Failure as failure:
         print(failure, file=sys.stderr)
         return 1
