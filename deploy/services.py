@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 from compose import Container, docker_answers
 from native import cache
 from native.cassandra import Cassandra
-from native.cluster import NUMBERS, Cluster, ClusterState
+from native.cluster import NODES, Cluster, ClusterState
 from native.mongo import Mongo
 from native.postgres import Postgres
 from native.redis import Redis
@@ -31,7 +31,7 @@ CONTROL = Path(__file__).resolve()
 NATIVE: tuple[type[Server], ...] = (Postgres, Cassandra, Redis, Mongo)
 
 EPILOG = """\
-names: postgres, cassandra, redis, mongo
+names: postgres, cassandra, redis, mongo; of the cluster: cassandra-1, cassandra-2, cassandra-3
 
 SERVICES=native in the environment keeps them out of Docker. The settings for the
 application are written to .services/env:  . .services/env
@@ -143,37 +143,35 @@ def parser() -> argparse.ArgumentParser:
         "resume": "let it go on after a pause",
     }
     for verb, text in one.items():
-        verbs.add_parser(verb, help=text).add_argument("name", choices=NAMES, metavar="NAME")
-    cluster = verbs.add_parser("cluster", help="three Cassandra nodes: up, down, status, …")
-    add_cluster(cluster.add_subparsers(dest="act", required=True, metavar="COMMAND"), one)
+        verbs.add_parser(verb, help=text).add_argument(
+            "name", choices=(*NAMES, *NODES), metavar="NAME"
+        )
+    cluster = verbs.add_parser("cluster", help="three Cassandra nodes: up, down, status, nodetool")
+    add_cluster(cluster.add_subparsers(dest="act", required=True, metavar="COMMAND"))
     return top
 
 
-def add_cluster(verbs: Any, one: dict[str, str]) -> None:
+def add_cluster(verbs: Any) -> None:
     verbs.add_parser("up", help="start those that do not run, write .services/cluster-env")
     verbs.add_parser("down", help="stop all; their data stay")
     verbs.add_parser("status", help="one line for each; exit code 1 unless all are up")
-    for verb, text in {**one, "nodetool": "Cassandra's own: nodetool 1 status"}.items():
-        parser = verbs.add_parser(verb, help=text)
-        parser.add_argument("number", type=int, choices=NUMBERS, metavar="1|2|3")
-        if verb == "nodetool":
-            parser.add_argument("arguments", nargs=argparse.REMAINDER)
+    tool = verbs.add_parser("nodetool", help="Cassandra's own: nodetool cassandra-1 status")
+    tool.add_argument("name", choices=NODES, metavar="NAME")
+    tool.add_argument("arguments", nargs=argparse.REMAINDER)
 
 
 def run_cluster(arguments: argparse.Namespace, state: ClusterState) -> int:
     if not sys.platform.startswith("linux"):
         raise Failure("the cluster runs on Linux only")
     state.make()
-    cluster, verb = Cluster(state), arguments.act
-    if verb == "status":
+    cluster = Cluster(state)
+    act = arguments.act if arguments.verb == "cluster" else arguments.verb
+    if act == "status":
         return 0 if cluster.status() else 1
-    if verb == "nodetool":
-        cluster.nodes[arguments.number].nodetool(arguments.arguments)
+    if act == "nodetool":
+        cluster.nodes[arguments.name].nodetool(arguments.arguments)
     with state.lock():
-        if verb in ("up", "down"):
-            getattr(cluster, verb)()
-        else:
-            getattr(cluster.nodes[arguments.number], verb)()
+        getattr(cluster if act in ("up", "down") else cluster.nodes[arguments.name], act)()
     return 0
 
 
@@ -203,7 +201,7 @@ def main() -> int:
     arguments = parser().parse_args()
     try:
         home = CONTROL.parent.parent / ".services"
-        if arguments.verb == "cluster":
+        if arguments.verb == "cluster" or getattr(arguments, "name", None) in NODES:
             return run_cluster(arguments, ClusterState(home))
         return run(arguments, State(home))
     except Failure as failure:

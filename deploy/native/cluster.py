@@ -14,6 +14,7 @@ from native.cassandra import FILES, Cassandra, java
 from native.state import Failure, State, export, write_private
 
 NUMBERS = (1, 2, 3)
+NODES = tuple(f"cassandra-{number}" for number in NUMBERS)
 DATACENTER = "dc1"
 SEED = "127.0.0.11"
 
@@ -55,7 +56,7 @@ class Node(Cassandra):
 
     def __init__(self, state: ClusterState, number: int) -> None:
         self.number = number
-        self.name = f"cassandra-{number}"  # type: ignore[misc]
+        self.name = NODES[number - 1]  # type: ignore[misc]
         self.address = address(number)  # type: ignore[misc]
         super().__init__(state)
 
@@ -114,7 +115,7 @@ class Node(Cassandra):
 class Cluster:
     def __init__(self, state: ClusterState) -> None:
         self.state = state
-        self.nodes = {number: Node(state, number) for number in NUMBERS}
+        self.nodes = {node.name: node for node in (Node(state, number) for number in NUMBERS)}
 
     def up(self) -> None:
         """Start what does not run. Nodes without data join one after another, as they must."""

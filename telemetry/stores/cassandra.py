@@ -264,7 +264,7 @@ class CassandraStore:
         units = [unit for reading in readings for unit in self._units_of(reading, now, marks)]
         # Only the newest of a measurement in the group is worth writing as its latest value.
         units += [self._latest_unit(*item) for item in newest(readings).items()]
-        self._send(packed(units, settings.INGEST_GROUP_BYTES))
+        self._send(units)
         self._marked.add(marks)
 
     def _units_of(
@@ -325,15 +325,18 @@ class CassandraStore:
             (device_id, epoch, key, latest.time, value, 1000 * latest.time, _ttl())
         )
 
-    def _send(self, chunks: Iterable[list[Bound]]) -> None:
-        """Send each chunk in one batch per set of replicas; wait for every one."""
+    def _send(self, units: list["Unit"]) -> None:
+        """Send the units in batches, one or more per set of replicas; wait for every one."""
         session = self._cql.session()
         futures: deque[ResponseFuture] = deque()
-        for chunk in chunks:
-            for statements in self._by_replicas(session, chunk):
+        for group in by_replicas(session, units):
+            for statements, size in packed(group, settings.INGEST_GROUP_BYTES):
                 if len(futures) == IN_FLIGHT:
                     futures.popleft().result()
                 batch = BatchStatement(BatchType.UNLOGGED)
+                # So that a second node is asked when the first is slow; not with what is slow
+                # because it is large.
+                batch.is_idempotent = size <= settings.INGEST_GROUP_BYTES
                 for statement in statements:
                     batch.add(statement)
                 futures.append(
@@ -341,19 +344,6 @@ class CassandraStore:
                 )
         for future in futures:
             future.result()
-
-    def _by_replicas(self, session: Session, statements: list[Bound]) -> list[list[Bound]]:
-        """Statements by the nodes that hold them, so that no coordinator carries foreign ones."""
-        metadata = session.cluster.metadata
-        if len(metadata.all_hosts()) <= 1:
-            return [statements]
-        groups: dict[Any, list[Bound]] = {}
-        for statement in statements:
-            replicas = metadata.get_replicas(settings.CASSANDRA_KEYSPACE, statement.routing_key)
-            groups.setdefault(tuple(sorted(str(host.host_id) for host in replicas)), []).append(
-                statement
-            )
-        return list(groups.values())
 
     # --- reading ---------------------------------------------------------------------------------
     def _history(self, query: HistoryQuery) -> HistoryPage:
@@ -451,9 +441,8 @@ class CassandraStore:
         return next(self._latest([(place[0], place[1])]))
 
     def _put_latest(self, deletion: Deletion, values: dict[str, LatestValue]) -> None:
-        place = deletion.device_id, deletion.next_epoch
-        if bound := [self._bind_latest(*place, name, values[name]) for name in values]:
-            self._send([bound])  # one partition, one batch
+        if values:
+            self._send([self._latest_unit((deletion.device_id, deletion.next_epoch), values)])
 
     def _move_latest(self, deletion: Deletion) -> None:
         """Write the latest values that are left into the next epoch.
@@ -504,8 +493,8 @@ class Unit(NamedTuple):
     size: int
 
 
-def packed(units: Iterable[Unit], most: int) -> Iterator[list[Bound]]:
-    """The units' statements in batches of `most` bytes at the most.
+def packed(units: Iterable[Unit], most: int) -> Iterator[tuple[list[Bound], int]]:
+    """The units' statements in batches of `most` bytes at the most, and how many they are.
 
     A unit that is larger by itself is a batch of its own: Cassandra bounds the size of batches
     across partitions only.
@@ -514,12 +503,41 @@ def packed(units: Iterable[Unit], most: int) -> Iterator[list[Bound]]:
     size = 0
     for unit in units:
         if batch and size + unit.size > most:
-            yield batch
+            yield batch, size
             batch, size = [], 0
         batch += unit.statements
         size += unit.size
     if batch:
-        yield batch
+        yield batch, size
+
+
+def by_replicas(session: Session, units: list[Unit]) -> list[list[Unit]]:
+    """Units by the nodes that hold them, so that no coordinator carries foreign partitions.
+
+    Where every node holds everything, as three do at a replication factor of three, that is one
+    group, found with one look at the ring instead of one for each unit.
+    """
+    if not units:
+        return []
+    metadata = session.cluster.metadata
+    nodes = metadata.all_hosts()
+    if len(nodes) == 1 or len(_replicas(metadata, units[0])) == len(nodes):
+        return [units]
+    groups: dict[frozenset[Any], list[Unit]] = {}
+    for unit in units:
+        near = (
+            host.host_id
+            for host in _replicas(metadata, unit)
+            if settings.CASSANDRA_DATACENTER in ("", host.datacenter)
+        )
+        groups.setdefault(frozenset(near), []).append(unit)
+    return list(groups.values())
+
+
+def _replicas(metadata: Any, unit: Unit) -> list[Any]:
+    key = unit.statements[0].routing_key
+    replicas: list[Any] = metadata.get_replicas(settings.CASSANDRA_KEYSPACE, key)
+    return replicas
 
 
 class Marks:
