@@ -254,6 +254,10 @@ if CASSANDRA_HOSTS:
     replication_factor = bounded("CASSANDRA_REPLICATION_FACTOR", 1, 1, 15)
     if CASSANDRA_DATACENTER:
         CASSANDRA_REPLICATION = CASSANDRA_REPLICATION or {CASSANDRA_DATACENTER: replication_factor}
+    if CASSANDRA_REPLICATION and CASSANDRA_DATACENTER not in CASSANDRA_REPLICATION:
+        raise ImproperlyConfigured(
+            "CASSANDRA_REPLICATION must have copies in CASSANDRA_DATACENTER, whose nodes are asked."
+        )
     INSTALLED_APPS.insert(0, "django_cassandra_engine")
     DATABASES["cassandra"] = {
         "ENGINE": "django_cassandra_engine",

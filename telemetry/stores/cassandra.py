@@ -108,6 +108,7 @@ STATEMENTS = {
 }
 
 ROW_BYTES = 120
+IN_FLIGHT_BYTES = 2_000_000
 SEARCH_DAYS = 100
 # In µs, later than any event time: or what is dated ahead would outlive its deletion.
 LATE = 1000 * LATEST + 999
@@ -252,6 +253,7 @@ class CassandraStore:
                 timeout=REQUEST_SECONDS,
                 execution_profile=PROFILE,
             ).one()
+            self._cql.execute("latest", 0, 0)  # one node answers also where too few do
             return f"Apache Cassandra {row[0]}"
 
     def is_away(self) -> bool:
@@ -326,23 +328,31 @@ class CassandraStore:
         )
 
     def _send(self, units: list["Unit"]) -> None:
-        """Send the units in batches, one or more per set of replicas; wait for every one."""
+        """Send the units in batches, one or more per set of replicas; wait for every one.
+
+        Each has REQUEST_SECONDS from when it is sent, so that not all large ones go at once.
+        """
         session = self._cql.session()
-        futures: deque[ResponseFuture] = deque()
+        futures: deque[tuple[ResponseFuture, int]] = deque()
+        flying = 0
         for group in by_replicas(session, units):
             for statements, size in packed(group, settings.INGEST_GROUP_BYTES):
-                if len(futures) == IN_FLIGHT:
-                    futures.popleft().result()
+                while futures and (len(futures) == IN_FLIGHT or flying + size > IN_FLIGHT_BYTES):
+                    future, landed = futures.popleft()
+                    future.result()
+                    flying -= landed
                 batch = BatchStatement(BatchType.UNLOGGED)
                 # So that a second node is asked when the first is slow; not with what is slow
                 # because it is large.
                 batch.is_idempotent = size <= settings.INGEST_GROUP_BYTES
                 for statement in statements:
                     batch.add(statement)
-                futures.append(
-                    session.execute_async(batch, timeout=REQUEST_SECONDS, execution_profile=PROFILE)
+                future = session.execute_async(
+                    batch, timeout=REQUEST_SECONDS, execution_profile=PROFILE
                 )
-        for future in futures:
+                futures.append((future, size))
+                flying += size
+        for future, _ in futures:
             future.result()
 
     # --- reading ---------------------------------------------------------------------------------
@@ -523,14 +533,11 @@ def by_replicas(session: Session, units: list[Unit]) -> list[list[Unit]]:
     nodes = metadata.all_hosts()
     if len(nodes) == 1 or len(_replicas(metadata, units[0])) == len(nodes):
         return [units]
-    groups: dict[frozenset[Any], list[Unit]] = {}
+    here = settings.CASSANDRA_DATACENTER
+    near = frozenset(id(node) for node in nodes if here in ("", node.datacenter))
+    groups: dict[frozenset[int], list[Unit]] = {}
     for unit in units:
-        near = (
-            host.host_id
-            for host in _replicas(metadata, unit)
-            if settings.CASSANDRA_DATACENTER in ("", host.datacenter)
-        )
-        groups.setdefault(frozenset(near), []).append(unit)
+        groups.setdefault(near.intersection(map(id, _replicas(metadata, unit))), []).append(unit)
     return list(groups.values())
 
 

@@ -14,10 +14,12 @@ from urllib.parse import urlsplit
 import pytest
 from cassandra import ConsistencyLevel
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
+from cassandra.query import SimpleStatement
 from django.conf import settings
 from django.db import connections
 
 from iotflow.lib.timeparse import parse_ms
+from telemetry.stores.cassandra import Unit, by_replicas
 from tests.environment import STORES
 from tests.server import real_environment, running
 from tests.services import control, eventually, hung, killed
@@ -25,7 +27,7 @@ from tests.services import control, eventually, hung, killed
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 NODES = ("cassandra-1", "cassandra-2", "cassandra-3")
 DEVICES = 8
-PAUSE = 0.03  # between two submissions of a device: what all of them send leaves the cores air
+PAUSE = 0.04  # between two submissions of a device: what all of them send leaves the cores air
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -114,6 +116,13 @@ def submit_once(url: str, device) -> int:
     return connection.getresponse().status
 
 
+def health(url: str) -> tuple[int, str]:
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=30)
+    connection.request("GET", "/health?detailed=true")
+    answer = connection.getresponse()
+    return answer.status, json.loads(answer.read())["status"]
+
+
 def test_a_node_that_is_killed_and_comes_back_costs_no_submission_and_no_reading(
     url, alice, make_device
 ):
@@ -149,7 +158,32 @@ def test_without_a_quorum_nothing_is_promised_and_it_heals_by_itself(url, alice,
         begun = time.monotonic()
         assert {submit_once(url, sensor) for _ in range(5)} == {503}
         assert time.monotonic() - begun < 8  # time-outs at first, then the breaker
+        assert health(url) == (503, "unhealthy")
     eventually(lambda: submit_once(url, sensor) == 201, seconds=40)
+    eventually(lambda: health(url) == (200, "healthy"))
+
+
+def test_a_batch_holds_only_what_the_same_nodes_hold(settings):
+    """On three nodes with two copies, where no node holds everything."""
+    session = connections["cassandra"].connection.session
+    name = f"{settings.CASSANDRA_KEYSPACE}_two"
+    copies = "{'class': 'NetworkTopologyStrategy', 'dc1': 2}"
+    session.execute(f"CREATE KEYSPACE IF NOT EXISTS {name} WITH replication = {copies}")
+    metadata = session.cluster.metadata
+    keys = [n.to_bytes(4) for n in range(200)]
+    units = [Unit([SimpleStatement("", routing_key=key)], 0) for key in keys]
+
+    def nodes(unit: Unit) -> frozenset[str]:
+        replicas = metadata.get_replicas(name, unit.statements[0].routing_key)
+        return frozenset(host.address for host in replicas)
+
+    assert by_replicas(session, units) == [units]  # three copies
+    settings.CASSANDRA_KEYSPACE = name
+    groups = by_replicas(session, units)
+    assert len(groups) == 3
+    assert all(len({nodes(unit) for unit in group}) == 1 for group in groups)
+    assert sorted(map(id, units)) == sorted(id(unit) for group in groups for unit in group)
+    session.execute(f"DROP KEYSPACE {name}")
 
 
 def test_the_keyspace_has_a_copy_on_each_node(alice, sensor):
