@@ -24,10 +24,10 @@ from tests.environment import STORES
 from tests.server import real_environment, running
 from tests.services import control, eventually, hung, killed
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 NODES = ("cassandra-1", "cassandra-2", "cassandra-3")
 DEVICES = 8
-PAUSE = 0.04  # between two submissions of a device: what all of them send leaves the cores air
+PAUSE = 0.08  # between two submissions of a device: the cores are for the nodes that start
 
 
 @pytest.fixture(autouse=True, scope="module")
