@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from cassandra import InvalidRequest
 from cassandra.cluster import ResponseFuture, Session
 from cassandra.query import UNSET_VALUE, BatchStatement, BatchType
+from cassandra.util import Date
 from django.conf import settings
 from django.core.management import call_command
 
@@ -38,6 +39,7 @@ from telemetry.readings import (
     merged,
     newest,
 )
+from telemetry.stores import layouts
 from telemetry.stores.base import Refused
 from telemetry.stores.cells import Cell, from_cell, to_cell, to_reading
 from telemetry.stores.cql import (
@@ -122,7 +124,8 @@ class CassandraStore:
         self.breaker = Breaker("Cassandra", *AWAY, failures=2, pause=1.0)
         # Apart, so that a heavy read that takes too long keeps nobody from writing.
         self.reads = Breaker("Cassandra", *AWAY, failures=2, pause=1.0)
-        self._cql = Cql(STATEMENTS)
+        self._cql = Cql({**STATEMENTS, **layouts.STATEMENTS})
+        self.layouts = layouts.StoredLayouts(self._cql)
         self._marked = Marks()
 
     def write(self, readings: Sequence[Reading]) -> None:
@@ -176,7 +179,7 @@ class CassandraStore:
         start, end = deletion.start, deletion.end
         with self.breaker.guard():
             self._delete_feed(deletion.device_id, deletion.owner_id, start, end)
-            days = self._days(deletion.device_id, start, end, descending=True)
+            days = self._days(deletion.device_id, start, end, descending=True, everywhere=True)
             self._cql.execute_all(
                 ("delete_range", deletion.device_id, day, _bound(start), _bound(end))
                 for day in days
@@ -209,7 +212,9 @@ class CassandraStore:
                     break
             self._put_latest(deletion, found)
             further = next(days, None) if missing else None
-        return found, None if further is None else _end_of(further)
+        if further is None:
+            return found, None
+        return found, min(self.layouts.get().end_of(further.days_from_epoch), LATEST)
 
     def drop_latest(self, deletion: Deletion) -> None:
         with self.breaker.guard():
@@ -230,7 +235,7 @@ class CassandraStore:
     def erase(self, device_id: int, owner_id: int, epoch: int) -> None:
         with self.breaker.guard():
             self._delete_feed(device_id, owner_id, EARLIEST, LATEST)
-            days = self._days(device_id, EARLIEST, LATEST, descending=True)
+            days = self._days(device_id, EARLIEST, LATEST, descending=True, everywhere=True)
             self._cql.execute_all(("delete_day", device_id, day) for day in days)
             self._cql.execute_all(
                 ("delete_latest", LATE, device_id, number) for number in range(epoch + 1)
@@ -273,23 +278,25 @@ class CassandraStore:
         self, reading: Reading, now: int, marks: list[tuple[Any, ...]]
     ) -> Iterator["Unit"]:
         """What a reading writes, partition by partition; its latest values apart."""
-        day = _day(reading.time)
         cells = list(cells_of(reading))
-        values = [
-            self._cql.prepared["write"].bind(
-                (
-                    reading.device_id,
-                    day,
-                    reading.time,
-                    key,
-                    *(UNSET_VALUE if part is None else part for part in cell),
-                    reading.written,
-                    _ttl(),
+        size = sum(_cell_bytes(key, cell) for key, cell in cells)
+        for partition in self.layouts.get().to_write(_bound(reading.time)):
+            day = Date(partition)
+            values = [
+                self._cql.prepared["write"].bind(
+                    (
+                        reading.device_id,
+                        day,
+                        reading.time,
+                        key,
+                        *(UNSET_VALUE if part is None else part for part in cell),
+                        reading.written,
+                        _ttl(),
+                    )
                 )
-            )
-            for key, cell in cells
-        ]
-        yield Unit(values, sum(_cell_bytes(key, cell) for key, cell in cells))
+                for key, cell in cells
+            ]
+            yield Unit(values, size)
         if left := _feed_ttl(reading, now):
             texts = {key: json.dumps(value).decode() for key, value in reading.values.items()}
             place = (*_feed_key(reading), reading.time, reading.device_id)
@@ -395,10 +402,20 @@ class CassandraStore:
             if time is not None:
                 yield time, cells
 
-    def _days(self, device_id: int, start: int, end: int, descending: bool) -> Iterator[date]:
+    def _days(
+        self, device_id: int, start: int, end: int, descending: bool, everywhere: bool = False
+    ) -> Iterator[Date]:
+        """The partitions of a device's days that have data, in order of time.
+
+        `everywhere`: also those that are written and not read, while days are moved.
+        """
+        known = self.layouts.get()
         statement = "days" if descending else "days_rising"
         for (day,) in self._cql.read(statement, device_id, _day(start), _day(end)):
-            yield day
+            for partition in known.of_day(
+                day.days_from_epoch, start, end, descending=descending, everywhere=everywhere
+            ):
+                yield Date(partition)
 
     def _hours(self, owner_id: int, start: int, end: int) -> Iterator[tuple[int, list[int]]]:
         """The hours of an owner that have readings, newest first, with their shards."""
@@ -474,7 +491,8 @@ class CassandraStore:
         self._put_latest(deletion, kept)
 
     def _is_there(self, device_id: int, name: str, value: LatestValue) -> bool:
-        return bool(list(self._cql.read("value", device_id, _day(value.time), value.time, name)))
+        partition = Date(self.layouts.get().to_read(_bound(value.time)))
+        return bool(list(self._cql.read("value", device_id, partition, value.time, name)))
 
     # --- deleting --------------------------------------------------------------------------------
     def _delete_feed(self, device_id: int, owner_id: int, start: int, end: int) -> None:
@@ -585,11 +603,6 @@ def _bound(ms: int) -> int:
 
 def _day(ms: int) -> date:
     return (EPOCH + timedelta(days=_bound(ms) // DAY_MS)).date()
-
-
-def _end_of(day: Any) -> int:
-    """The last millisecond of a day, which is the driver's own Date."""
-    return min(day.days_from_epoch * DAY_MS + DAY_MS - 1, LATEST)
 
 
 def _hour(ms: int) -> int:
