@@ -11,7 +11,8 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from cassandra import InvalidRequest
@@ -42,12 +43,14 @@ from telemetry.stores.base import Refused
 from telemetry.stores.cells import Cell, from_cell, to_cell, to_reading
 from telemetry.stores.cql import (
     AWAY,
+    FETCH_ROWS,
     IN_FLIGHT,
     PROFILE,
     READ_SECONDS,
     REQUEST_SECONDS,
     Bound,
     Cql,
+    Row,
 )
 from telemetry.stores.sql import cells_of, feed_start
 
@@ -109,6 +112,11 @@ STATEMENTS = {
 
 ROW_BYTES = 120
 SEARCH_DAYS = 100
+DAYS_AHEAD = 16
+DAYS_UNASKED = 3
+READ_AHEAD = 500
+FETCH_LEAST = 50
+WIDTHS = 20_000
 # In µs, later than any event time: or what is dated ahead would outlive its deletion.
 LATE = 1000 * LATEST + 999
 
@@ -123,6 +131,7 @@ class CassandraStore:
         self.reads = Breaker("Cassandra", *AWAY, failures=2, pause=1.0)
         self._cql = Cql(STATEMENTS)
         self._marked = Marks()
+        self._widths = Widths()
 
     def write(self, readings: Sequence[Reading]) -> None:
         with self.breaker.guard():
@@ -357,47 +366,66 @@ class CassandraStore:
 
     # --- reading ---------------------------------------------------------------------------------
     def _history(self, query: HistoryQuery) -> HistoryPage:
-        """Read day by day, page by page, until `limit` readings or HISTORY_SCAN_ROWS rows."""
+        """Read until `limit` readings or HISTORY_SCAN_ROWS rows."""
         start, end = query.bounds
         readings: list[StoredReading] = []
-        scanned = 0
+        scanned = times = 0
         last = None
-        for moment, cells in self._by_time(query, start, end):
-            scanned += len(cells)
+        for moment, rows in self._by_time(query, start, end, query.limit + 1):
+            scanned += len(rows)
             full = len(readings) == query.limit or scanned > settings.HISTORY_SCAN_ROWS
             if full and last is not None:
-                return HistoryPage(readings, last)
-            if query.fields:
-                cells = {k: c for k, c in cells.items() if not k or k in query.fields}
-            if reading := to_reading(moment, cells):
+                break
+            times += 1
+            if reading := to_reading(moment, rows, query.fields):
                 readings.append(reading)
             last = moment
-        return HistoryPage(readings, None)
+        else:
+            last = None
+        self._widths.note(query.device_id, scanned, times)
+        return HistoryPage(readings, last)
 
     def _by_time(
-        self, query: HistoryQuery, start: int, end: int
-    ) -> Iterator[tuple[int, dict[str, Cell]]]:
-        """The cells of each time of a device, in the order asked for."""
+        self, query: HistoryQuery, start: int, end: int, times: int
+    ) -> Iterator[tuple[int, list[Row]]]:
+        """The rows of each time of a device, in the order asked for, those of a time by name.
+
+        About so many `times` are read at once.
+        """
+        rows = self._rows(query, start, end, self._widths.rows(query.device_id, times))
+        for moment, group in groupby(rows, key=itemgetter(0)):
+            found = list(group)
+            yield moment, found if query.descending else found[::-1]
+
+    def _rows(self, query: HistoryQuery, start: int, end: int, fetch: int) -> Iterator[Row]:
+        """Rows of a device, `fetch` of a day at a time.
+
+        While there are few in a day, more and more of the next days are read ahead.
+        """
         if start > end:
             return
         statement = "day" if query.descending else "day_rising"
-        for day in self._days(query.device_id, start, end, query.descending):
-            time: int | None = None
-            cells: dict[str, Cell] = {}
-            for ts, key, *cell in self._cql.read(
-                statement, query.device_id, day, _bound(start), _bound(end)
-            ):
-                if ts != time:
-                    if time is not None:
-                        yield time, cells
-                    time, cells = ts, {}
-                cells[key] = Cell(*cell)
-            if time is not None:
-                yield time, cells
+        bounds = _bound(start), _bound(end)
+        days = self._days(query.device_id, start, end, query.descending)
+        ahead: deque[ResponseFuture] = deque()
+        wanted = 1
+        while True:
+            for day in islice(days, wanted - len(ahead)):
+                ahead.append(self._cql.begin(statement, query.device_id, day, *bounds, fetch=fetch))
+            if not ahead:
+                return
+            yield from ahead.popleft().result()
+            wanted = min(2 * wanted, DAYS_AHEAD)
 
     def _days(self, device_id: int, start: int, end: int, descending: bool) -> Iterator[date]:
+        """The days that may have data: those that have, unless there are but a few to look at."""
+        first, last = _day(start), _day(end)
+        if (last - first).days < DAYS_UNASKED:
+            days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
+            yield from reversed(days) if descending else days
+            return
         statement = "days" if descending else "days_rising"
-        for (day,) in self._cql.read(statement, device_id, _day(start), _day(end)):
+        for (day,) in self._cql.read(statement, device_id, first, last):
             yield day
 
     def _hours(self, owner_id: int, start: int, end: int) -> Iterator[tuple[int, list[int]]]:
@@ -465,11 +493,12 @@ class CassandraStore:
         missing = set(known) - set(kept)
         query = HistoryQuery(deletion.device_id, EARLIEST, LATEST, limit=1)
         scanned = 0
-        for moment, cells in self._by_time(query, EARLIEST, LATEST) if missing else ():
-            for name in missing & set(cells):
-                kept[name] = LatestValue(moment, 0, from_cell(cells[name]))
-            missing -= set(cells)
-            scanned += len(cells)
+        for moment, rows in self._by_time(query, EARLIEST, LATEST, READ_AHEAD) if missing else ():
+            for _, name, *cell in rows:
+                if name in missing:
+                    kept[name] = LatestValue(moment, 0, from_cell(Cell(*cell)))
+                    missing.remove(name)
+            scanned += len(rows)
             if not missing or scanned > settings.HISTORY_SCAN_ROWS:
                 break
         self._put_latest(deletion, kept)
@@ -543,6 +572,23 @@ class Marks:
 class _Silent:
     def write(self, text: str) -> None:
         """sync_cassandra tells every table; setup_stores tells the store."""
+
+
+class Widths:
+    """How many rows a reading of a device has, as last seen: so no more are read than asked for."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, int] = {}
+
+    def rows(self, device_id: int, times: int) -> int:
+        """How many rows to read at once for so many times."""
+        return min(max(times * self._of.get(device_id, 4), FETCH_LEAST), FETCH_ROWS)
+
+    def note(self, device_id: int, rows: int, times: int) -> None:
+        if times:
+            if len(self._of) >= WIDTHS:
+                self._of.clear()
+            self._of[device_id] = -(-rows // times)
 
 
 def _cell_bytes(key: str, cell: Cell) -> int:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from cassandra import DriverException, InvalidRequest
-from cassandra.cluster import NoHostAvailable, Session
+from cassandra.cluster import NoHostAvailable, ResponseFuture, Session
 from cassandra.connection import ConnectionException
 from cassandra.cqlengine import CQLEngineException
 from django.conf import settings
@@ -63,6 +63,13 @@ class Cql:
         bound = self.prepared[statement].bind(parameters)
         rows: Iterable[Row] = session.execute(bound, timeout=timeout, execution_profile=PROFILE)
         return rows
+
+    def begin(self, statement: str, *parameters: Any, fetch: int) -> ResponseFuture:
+        """Begin to read, `fetch` rows at a time."""
+        session = self.session()
+        bound = self.prepared[statement].bind(parameters)
+        bound.fetch_size = fetch
+        return session.execute_async(bound, timeout=READ_SECONDS, execution_profile=PROFILE)
 
     def execute_all(self, statements: Iterable[tuple[Any, ...]]) -> None:
         """Execute each (statement, *parameters), IN_FLIGHT of them at once; wait for every one."""
