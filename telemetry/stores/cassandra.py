@@ -111,6 +111,7 @@ STATEMENTS = {
 }
 
 ROW_BYTES = 120
+IN_FLIGHT_BYTES = 2_000_000
 SEARCH_DAYS = 100
 DAYS_AHEAD = 16
 DAYS_UNASKED = 3
@@ -261,6 +262,7 @@ class CassandraStore:
                 timeout=REQUEST_SECONDS,
                 execution_profile=PROFILE,
             ).one()
+            self._cql.execute("latest", 0, 0)  # one node answers also where too few do
             return f"Apache Cassandra {row[0]}"
 
     def is_away(self) -> bool:
@@ -273,7 +275,7 @@ class CassandraStore:
         units = [unit for reading in readings for unit in self._units_of(reading, now, marks)]
         # Only the newest of a measurement in the group is worth writing as its latest value.
         units += [self._latest_unit(*item) for item in newest(readings).items()]
-        self._send(packed(units, settings.INGEST_GROUP_BYTES))
+        self._send(units)
         self._marked.add(marks)
 
     def _units_of(
@@ -334,35 +336,33 @@ class CassandraStore:
             (device_id, epoch, key, latest.time, value, 1000 * latest.time, _ttl())
         )
 
-    def _send(self, chunks: Iterable[list[Bound]]) -> None:
-        """Send each chunk in one batch per set of replicas; wait for every one."""
+    def _send(self, units: list["Unit"]) -> None:
+        """Send the units in batches, one or more per set of replicas; wait for every one.
+
+        Each has REQUEST_SECONDS from when it is sent, so that not all large ones go at once.
+        """
         session = self._cql.session()
-        futures: deque[ResponseFuture] = deque()
-        for chunk in chunks:
-            for statements in self._by_replicas(session, chunk):
-                if len(futures) == IN_FLIGHT:
-                    futures.popleft().result()
+        futures: deque[tuple[ResponseFuture, int]] = deque()
+        flying = 0
+        for group in by_replicas(session, units):
+            for statements, size in packed(group, settings.INGEST_GROUP_BYTES):
+                while futures and (len(futures) == IN_FLIGHT or flying + size > IN_FLIGHT_BYTES):
+                    future, landed = futures.popleft()
+                    future.result()
+                    flying -= landed
                 batch = BatchStatement(BatchType.UNLOGGED)
+                # So that a second node is asked when the first is slow; not with what is slow
+                # because it is large.
+                batch.is_idempotent = size <= settings.INGEST_GROUP_BYTES
                 for statement in statements:
                     batch.add(statement)
-                futures.append(
-                    session.execute_async(batch, timeout=REQUEST_SECONDS, execution_profile=PROFILE)
+                future = session.execute_async(
+                    batch, timeout=REQUEST_SECONDS, execution_profile=PROFILE
                 )
-        for future in futures:
+                futures.append((future, size))
+                flying += size
+        for future, _ in futures:
             future.result()
-
-    def _by_replicas(self, session: Session, statements: list[Bound]) -> list[list[Bound]]:
-        """Statements by the nodes that hold them, so that no coordinator carries foreign ones."""
-        metadata = session.cluster.metadata
-        if len(metadata.all_hosts()) <= 1:
-            return [statements]
-        groups: dict[Any, list[Bound]] = {}
-        for statement in statements:
-            replicas = metadata.get_replicas(settings.CASSANDRA_KEYSPACE, statement.routing_key)
-            groups.setdefault(tuple(sorted(str(host.host_id) for host in replicas)), []).append(
-                statement
-            )
-        return list(groups.values())
 
     # --- reading ---------------------------------------------------------------------------------
     def _history(self, query: HistoryQuery) -> HistoryPage:
@@ -479,9 +479,8 @@ class CassandraStore:
         return next(self._latest([(place[0], place[1])]))
 
     def _put_latest(self, deletion: Deletion, values: dict[str, LatestValue]) -> None:
-        place = deletion.device_id, deletion.next_epoch
-        if bound := [self._bind_latest(*place, name, values[name]) for name in values]:
-            self._send([bound])  # one partition, one batch
+        if values:
+            self._send([self._latest_unit((deletion.device_id, deletion.next_epoch), values)])
 
     def _move_latest(self, deletion: Deletion) -> None:
         """Write the latest values that are left into the next epoch.
@@ -533,8 +532,8 @@ class Unit(NamedTuple):
     size: int
 
 
-def packed(units: Iterable[Unit], most: int) -> Iterator[list[Bound]]:
-    """The units' statements in batches of `most` bytes at the most.
+def packed(units: Iterable[Unit], most: int) -> Iterator[tuple[list[Bound], int]]:
+    """The units' statements in batches of `most` bytes at the most, and how many they are.
 
     A unit that is larger by itself is a batch of its own: Cassandra bounds the size of batches
     across partitions only.
@@ -543,12 +542,38 @@ def packed(units: Iterable[Unit], most: int) -> Iterator[list[Bound]]:
     size = 0
     for unit in units:
         if batch and size + unit.size > most:
-            yield batch
+            yield batch, size
             batch, size = [], 0
         batch += unit.statements
         size += unit.size
     if batch:
-        yield batch
+        yield batch, size
+
+
+def by_replicas(session: Session, units: list[Unit]) -> list[list[Unit]]:
+    """Units by the nodes that hold them, so that no coordinator carries foreign partitions.
+
+    Where every node holds everything, as three do at a replication factor of three, that is one
+    group, found with one look at the ring instead of one for each unit.
+    """
+    if not units:
+        return []
+    metadata = session.cluster.metadata
+    nodes = metadata.all_hosts()
+    if len(nodes) == 1 or len(_replicas(metadata, units[0])) == len(nodes):
+        return [units]
+    here = settings.CASSANDRA_DATACENTER
+    near = frozenset(id(node) for node in nodes if here in ("", node.datacenter))
+    groups: dict[frozenset[int], list[Unit]] = {}
+    for unit in units:
+        groups.setdefault(near.intersection(map(id, _replicas(metadata, unit))), []).append(unit)
+    return list(groups.values())
+
+
+def _replicas(metadata: Any, unit: Unit) -> list[Any]:
+    key = unit.statements[0].routing_key
+    replicas: list[Any] = metadata.get_replicas(settings.CASSANDRA_KEYSPACE, key)
+    return replicas
 
 
 class Marks:

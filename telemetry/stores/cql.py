@@ -1,6 +1,7 @@
 """The process's one session of Cassandra, and prepared statements on it."""
 
 import logging
+import re
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,8 @@ READ_SECONDS = 5.0
 FETCH_ROWS = 2000
 IN_FLIGHT = 32
 AWAY = (DriverException, NoHostAvailable, ConnectionException, CQLEngineException, OSError)
+# Reads that take long by themselves: asked of a second node too, they would load both.
+LONG = re.compile("ALLOW FILTERING|COUNT|GROUP BY")
 Row = tuple[Any, ...]
 Bound = Any
 
@@ -93,6 +96,9 @@ class Cql:
                 text = statement.format(ks=settings.CASSANDRA_KEYSPACE)
                 self.prepared[name] = session.prepare(text)
                 self.prepared[name].fetch_size = FETCH_ROWS
+                # Then the driver asks a second node when the first is slow. Every write may be sent
+                # twice: it carries its own time, or that of its first sending.
+                self.prepared[name].is_idempotent = not LONG.search(text)
         except InvalidRequest as error:
             logger.error("Cassandra has no tables yet; run manage.py setup_stores: %s", error)
             raise StoreAway("Cassandra") from error
