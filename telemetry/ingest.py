@@ -183,6 +183,7 @@ def _readings(submissions: Sequence[Submission]) -> list[Reading]:
             values=submission.values,
             metadata=submission.metadata,
             latest_epoch=submission.device.latest_epoch,
+            device_type=submission.device.device_type,
         )
         for submission in submissions
     ]

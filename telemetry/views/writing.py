@@ -44,7 +44,7 @@ class SubmitView(APIView):
         device = current_device(request)
 
         def prepare() -> Call:
-            message = messages.parse_message(request.data)
+            message = messages.parse_message(request.data, device.device_type)
             return Call(
                 times=lambda: services.times_of(device=device, message=message),
                 act=lambda times: services.submit(device=device, message=message, times=times),
@@ -74,7 +74,7 @@ class BatchView(APIView):
         device = current_device(request)
 
         def prepare() -> Call:
-            entries = messages.parse_batch(request.data, device.id)
+            entries = messages.parse_batch(request.data, device.id, device.device_type)
             admit({device.id: len(entries)}, self)
             return _call({device.id: device}, entries)
 
