@@ -7,7 +7,7 @@ from dataclasses import fields
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
-from django.core.validators import MaxValueValidator
+from django.core.validators import MaxValueValidator, ProhibitNullCharactersValidator
 from django.db import models
 
 from telemetry.readings import NAME, Deletion
@@ -147,7 +147,12 @@ class RetentionPolicy(models.Model):
     ROLLUP_DAYS_MAX = 36_500
 
     device_type = models.CharField(
-        "device type", max_length=50, blank=True, default="", help_text="Empty for any."
+        "device type",
+        max_length=50,
+        blank=True,
+        default="",
+        validators=[ProhibitNullCharactersValidator()],
+        help_text="Empty for any.",
     )
     measurement = models.CharField(
         max_length=255,

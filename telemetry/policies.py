@@ -7,6 +7,7 @@ until what was written before it has gone, or was brought to what holds now by `
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -32,15 +33,22 @@ def set_policy(
     *, device_type: str, measurement: str, days: int, rollup_days: int, actor: str
 ) -> RetentionPolicy:
     """Keep these values so many days from now on. Raises ValidationError (Django's)."""
+    wanted = {"days": days, "rollup_days": rollup_days}
+    checked(device_type=device_type, measurement=measurement, **wanted)
     place = {"device_type": device_type, "measurement": measurement}
     kept = RetentionPolicy.objects.select_for_update().filter(**place).first()
-    policy = kept or RetentionPolicy(**place)
-    before = Rules(stored_rules()), (policy.days, policy.rollup_days)
-    policy.days, policy.rollup_days = days, rollup_days
-    policy.full_clean()
-    if kept is None or before[1] != (days, rollup_days):
-        policy.save()
-        _announce(How.SET, policy, before[0], actor)
+    if kept is not None and (kept.days, kept.rollup_days) == (days, rollup_days):
+        return kept
+    before = Rules(stored_rules())
+    policy, _ = RetentionPolicy.objects.update_or_create(**place, defaults=wanted)
+    _announce(How.SET, policy, before, actor)
+    return policy
+
+
+def checked(**fields: Any) -> RetentionPolicy:
+    """The policy, not stored. Raises ValidationError (Django's) where it makes no sense."""
+    policy = RetentionPolicy(**fields)
+    policy.full_clean(validate_unique=False, validate_constraints=False)
     return policy
 
 

@@ -77,7 +77,7 @@ class Command(BaseCommand):
             "rollup_days": options["rollup_days"],
         }
         if options["dry_run"]:
-            RetentionPolicy(**wanted).full_clean(validate_unique=False, validate_constraints=False)
+            policies.checked(**wanted)
         else:
             policies.set_policy(**wanted, actor=ACTOR)
         return told(place, before, options["days"], options["dry_run"])
