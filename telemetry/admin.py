@@ -42,7 +42,8 @@ class RetentionPolicyAdmin(ModelAdmin):
 
     @display(description="rollups kept", ordering="rollup_days")
     def rollups_kept(self, policy: RetentionPolicy) -> str:
-        return kept_for(policy.rollup_days)
+        days = policy.rollup_days
+        return "ROLLUP_RETENTION_DAYS" if days is None else kept_for(days)
 
     def save_model(
         self, request: HttpRequest, obj: RetentionPolicy, form: ModelForm, change: bool

@@ -144,7 +144,6 @@ class RetentionPolicy(models.Model):
     """
 
     DAYS_MAX = 3650
-    ROLLUP_DAYS_MAX = 36_500
 
     device_type = models.CharField(
         "device type",
@@ -166,9 +165,11 @@ class RetentionPolicy(models.Model):
     )
     rollup_days = models.PositiveIntegerField(
         "days of rollups",
-        default=0,
-        validators=[MaxValueValidator(ROLLUP_DAYS_MAX)],
-        help_text="What is rolled up of the values: as long at least; 0 for ever.",
+        null=True,
+        blank=True,
+        validators=[MaxValueValidator(DAYS_MAX)],
+        help_text="What is rolled up of the values: as long at least; 0 for ever, empty for what "
+        "ROLLUP_RETENTION_DAYS says.",
     )
     created_at = models.DateTimeField("created", auto_now_add=True)
     changed_at = models.DateTimeField("changed", auto_now=True)

@@ -30,12 +30,12 @@ CHUNK = 1000
 
 @transaction.atomic
 def set_policy(
-    *, device_type: str, measurement: str, days: int, rollup_days: int, actor: str
+    *, device_type: str, measurement: str, days: int, rollup_days: int | None, actor: str
 ) -> RetentionPolicy:
     """Keep these values so many days from now on. Raises ValidationError (Django's)."""
     wanted = {"days": days, "rollup_days": rollup_days}
     checked(device_type=device_type, measurement=measurement, **wanted)
-    place = {"device_type": device_type, "measurement": measurement}
+    place: Any = {"device_type": device_type, "measurement": measurement}
     kept = RetentionPolicy.objects.select_for_update().filter(**place).first()
     if kept is not None and (kept.days, kept.rollup_days) == (days, rollup_days):
         return kept

@@ -30,13 +30,13 @@ class Rule:
     """Days that values, and what is rolled up of them, are kept; 0 is for ever.
 
     `device_type` is empty for any. `measurement` is a name, the beginning of names with a `*`
-    behind, or empty for any.
+    behind, or empty for any. Without `rollup_days` ROLLUP_RETENTION_DAYS counts.
     """
 
     device_type: str
     measurement: str
     days: int
-    rollup_days: int
+    rollup_days: int | None = None
 
     @property
     def rank(self) -> tuple[int, int, bool]:
@@ -46,6 +46,10 @@ class Rule:
         is_beginning = self.measurement.endswith("*")
         exactness = 0 if not self.measurement else 1 if is_beginning else 2
         return exactness, len(self.measurement) if is_beginning else 0, bool(self.device_type)
+
+    @property
+    def kept_rollup_days(self) -> int:
+        return settings.ROLLUP_RETENTION_DAYS if self.rollup_days is None else self.rollup_days
 
     def covers(self, device_type: str, measurement: str) -> bool:
         """Whether it is about all of these; `measurement` is a name, or written as here."""
@@ -80,7 +84,7 @@ class Rules:
     def rollup_days(self, device_type: str, measurement: str) -> int:
         """The same for what is rolled up of the values."""
         rule = self.find(device_type, measurement)
-        return 0 if rule is None else rule.rollup_days
+        return settings.ROLLUP_RETENTION_DAYS if rule is None else rule.kept_rollup_days
 
     def expiry(self, device_type: str, measurement: str, time: int) -> int | None:
         """When a value of that time expires, in ms; None for never."""

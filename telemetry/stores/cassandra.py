@@ -170,7 +170,8 @@ class CassandraStore:
         with self.reads.guard():
             for day in self._days(device_id, start, end, descending=False):
                 for ts, *cell in self._cql.read("values", device_id, day, *bounds, name):
-                    yield ts, from_cell(Cell(*cell))
+                    if cell[0] is not None:
+                        yield ts, from_cell(Cell(*cell))
 
     def feed(
         self, owner_id: int, start: int, end: int, limit: int, until: tuple[int, int] | None

@@ -10,9 +10,13 @@ METADATA_KEY = ""  # no measurement can have it
 
 
 class Cell(NamedTuple):
-    """`kind` names the column that counts: float, int, bool, text or json (in the text column)."""
+    """`kind` names the column that counts: float, int, bool, text or json (in the text column).
 
-    kind: str
+    Where it is None the value has expired: what is left is that of another type, written before
+    under a longer retention.
+    """
+
+    kind: str | None
     double_value: float | None = None
     long_value: int | None = None
     bool_value: bool | None = None
@@ -58,13 +62,10 @@ def from_cell(cell: Cell) -> Any:
 def to_reading(time: int, cells: dict[str, Cell]) -> StoredReading | None:
     """The cells of one time as a reading; None when no measurement is among them."""
     metadata = cells.pop(METADATA_KEY, None)
-    if not cells:
+    values = {key: from_cell(cells[key]) for key in sorted(cells) if cells[key].kind is not None}
+    if not values:
         return None
-    return StoredReading(
-        time,
-        {key: from_cell(cells[key]) for key in sorted(cells)},
-        None if metadata is None else from_cell(metadata),
-    )
+    return StoredReading(time, values, None if metadata is None else from_cell(metadata))
 
 
 def to_readings(rows: Iterable[Row]) -> list[StoredReading]:

@@ -111,6 +111,18 @@ class TestWriting:
         assert kept(store, holder) == [{"a": 1}]
         assert latest(store, holder.device_id) == {"a": 1}
 
+    def test_a_value_of_another_type_and_a_shorter_retention_leaves_nothing_behind(
+        self, store, holder
+    ):
+        at = now_ms() - DAY + 2500
+        store.write([reading(holder, at, a=1.5, b=1)])
+        keep("a", 1)
+        store.write([reading(holder, at, a="x")])
+        assert kept(store, holder) == [{"a": "x", "b": 1}]
+        time.sleep(3.5)
+        assert kept(store, holder) == [{"b": 1}]
+        assert list(store.values(holder.device_id, "a", EARLIEST, LATEST)) == []
+
     def test_latest_values_after_a_deletion_expire_as_they_would_have(self, store, holder):
         keep("a", 1)
         now = now_ms()

@@ -27,7 +27,7 @@ from telemetry.stores import telemetry_store
 DAY = 86_400_000
 
 
-def keep(device_type="", measurement="", days=0, rollup_days=0) -> RetentionPolicy:
+def keep(device_type="", measurement="", days=0, rollup_days=None) -> RetentionPolicy:
     return policies.set_policy(
         device_type=device_type,
         measurement=measurement,
@@ -79,11 +79,11 @@ class TestWhichCounts:
         assert keeping.of(measurement) == days
 
     def test_without_a_policy_the_setting_counts(self, settings):
-        settings.TELEMETRY_RETENTION_DAYS = 30
-        rules = Rules([Rule("camera", "", 2, 20)])
+        settings.TELEMETRY_RETENTION_DAYS, settings.ROLLUP_RETENTION_DAYS = 30, 60
+        rules = Rules([Rule("camera", "", 2, 20), Rule("gateway", "", 2), Rule("lamp", "", 2, 0)])
         assert rules.days("sensor", "a") == 30
-        assert rules.rollup_days("sensor", "a") == 0
-        assert rules.rollup_days("camera", "a") == 20
+        kept = [rules.rollup_days(t, "a") for t in ("sensor", "camera", "gateway", "lamp")]
+        assert kept == [60, 20, 60, 0]
         assert rules.keeping("sensor").days == {"": 30}
 
     def test_what_is_remembered_is_bounded(self, monkeypatch):
@@ -342,7 +342,7 @@ class TestCommand:
             ["TYPE", "MEASUREMENT", "DAYS", "OF", "ROLLUPS"],
             ["any", "debug.*", "2", "for", "ever"],
             ["camera", "any", "30", "365"],
-            ["any", "any", "90", "TELEMETRY_RETENTION_DAYS"],
+            ["any", "any", "90", "for", "ever", "by", "the", "settings"],
         ]
         first, counts, *others = run("retention", "explain", "camera", "debug.x").splitlines()
         assert first == "“debug.x” of type “camera” is kept 2 days."

@@ -41,7 +41,9 @@ class Command(BaseCommand):
             of.add_argument("--dry-run", action="store_true", help="Say what would change.")
             if act == "set":
                 of.add_argument("--days", type=int, required=True, help="0 is for ever.")
-                of.add_argument("--rollup-days", type=int, default=0, help="Default 0, for ever.")
+                of.add_argument(
+                    "--rollup-days", type=int, help="Default what ROLLUP_RETENTION_DAYS says."
+                )
         explain = acts.add_parser("explain", help="How long one measurement is kept, and why.")
         explain.add_argument("type", metavar="TYPE")
         explain.add_argument("measurement", metavar="MEASUREMENT")
@@ -56,11 +58,13 @@ class Command(BaseCommand):
             raise CommandError(f"The database cannot be used: {error}") from error
 
     def _list(self, options: dict[str, Any]) -> str:
-        rows = [("TYPE", "MEASUREMENT", "DAYS", "OF ROLLUPS")]
+        rows = [("TYPE", "MEASUREMENT", "DAYS", "OF ROLLUPS", "")]
         for rule in Rules(stored_rules()).ranked:
             place = rule.device_type or "any", rule.measurement or "any"
-            rows.append((*place, shown(rule.days), shown(rule.rollup_days)))
-        rows.append(("any", "any", shown(Rules().days("", "")), "TELEMETRY_RETENTION_DAYS"))
+            rows.append((*place, shown(rule.days), shown(rule.kept_rollup_days), ""))
+        default = Rules()
+        settings = shown(default.days("", "")), shown(default.rollup_days("", ""))
+        rows.append(("any", "any", *settings, "by the settings"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return "\n".join(
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -99,10 +103,14 @@ class Command(BaseCommand):
         covering = [rule for rule in rules.ranked if rule.covers(*place)]
         reasons = [
             f"policy for {what(rule.device_type, rule.measurement)}: {kept_for(rule.days)}, "
-            f"rollups {kept_for(rule.rollup_days)}"
+            f"rollups {kept_for(rule.kept_rollup_days)}"
             for rule in covering
         ]
-        reasons.append(f"TELEMETRY_RETENTION_DAYS: {kept_for(Rules().days('', ''))}")
+        default = Rules()
+        reasons.append(
+            f"TELEMETRY_RETENTION_DAYS: {kept_for(default.days('', ''))}, "
+            f"rollups {kept_for(default.rollup_days('', ''))}"
+        )
         counts, *others = reasons
         return "\n".join(
             [
