@@ -6,37 +6,45 @@ from typing import Any
 
 from tests.bench.wrk import Figures
 
-SUMMED = ("requests", "errors")
 MEDIANS = ("per_second", "p50", "p95", "p99", "server_us", "load_us", "busy")
+SUMMED = ("requests", "errors")
+Summaries = Mapping[str, Mapping[str, Any]]
+
+# By name of the ratio: of what over what, in which figure.
+RATIOS = {
+    "submit_over_floor": ("submit", "floor", "per_second"),
+    "latest_over_floor": ("latest cached", "floor", "per_second"),
+    "latest_uncached_over_floor": ("latest uncached", "floor", "per_second"),
+    "history_over_floor": ("history", "floor", "per_second"),
+    "aggregate_30d_over_24h": ("aggregate 30 d", "aggregate 24 h", "p50"),
+    "aggregate_30d_over_raw": ("aggregate 30 d", "aggregate 30 d from raw", "p50"),
+}
 
 
 def summary(rounds: Sequence[Figures], readings: int = 0) -> dict[str, Any]:
-    """The median of each figure over the rounds, the sum of requests and errors, and each round."""
+    """The median of each figure over the rounds, the sum of requests and errors, every round."""
     found: dict[str, Any] = {
-        **{
-            name: round(median(getattr(figures, name) for figures in rounds), 2) for name in MEDIANS
-        },
-        **{name: sum(getattr(figures, name) for figures in rounds) for name in SUMMED},
-        "rounds": [figures.as_json() for figures in rounds],
+        name: round(median(getattr(figures, name) for figures in rounds), 2) for name in MEDIANS
     }
+    found |= {name: sum(getattr(figures, name) for figures in rounds) for name in SUMMED}
     if readings:
         found["readings_per_second"] = round(found["per_second"] * readings, 1)
-    return found
+    return {**found, "rounds": [figures.as_json() for figures in rounds]}
 
 
-def ratios(cases: Mapping[str, Mapping[str, Any]], limit: Mapping[str, float]) -> dict[str, float]:
-    """Those that count: of the floor, and of the bare driver. Of cases that were measured."""
-    floor = cases["floor"]["per_second"]
+def ratios(
+    cases: Summaries, alone: Summaries, exports: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    """Those that can be told from what was measured."""
     found = {
-        f"{short}_over_floor": cases[name]["per_second"] / floor
-        for short, name in (
-            ("submit", "submit"),
-            ("latest", "latest cached"),
-            ("latest_uncached", "latest uncached"),
-            ("history", "history"),
-        )
-        if name in cases
+        name: cases[above][figure] / cases[below][figure]
+        for name, (above, below, figure) in RATIOS.items()
+        if above in cases and below in cases
     }
-    if "batch" in cases and limit.get("batch"):
-        found["batch_over_driver"] = cases["batch"]["readings_per_second"] / limit["batch"]
+    if "batch" in cases and "driver batch" in alone:
+        limit = alone["driver batch"]["per_second"]
+        found["batch_over_driver"] = cases["batch"]["readings_per_second"] / limit
+    for form in dict.fromkeys(export["format"] for export in exports):
+        peaks = [export["peak_mib"] for export in exports if export["format"] == form]
+        found[f"export_{form}_memory"] = peaks[-1] / peaks[0]
     return {name: round(value, 3) for name, value in found.items()}

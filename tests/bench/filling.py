@@ -13,13 +13,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass
+from time import monotonic, sleep
 from typing import Any
 
 from tests.bench.failure import Failure
 from tests.bench.ground import ROOT
 
 PROCESSES = 2
-IN_FLIGHT = 24
+IN_FLIGHT = 12
+SECONDS = 30
 ROWS = 300  # of a batch, on one partition: below the bytes that Cassandra takes
 DAY_MS = 86_400_000
 SAID_EVERY = 5000
@@ -55,8 +57,6 @@ MEASUREMENTS: tuple[tuple[str, str, int, Callable[[int], Any]], ...] = (
 
 def fill(histories: Sequence[History], variables: dict[str, str], title: str) -> float:
     """Write them all, by several processes, with a progress bar; readings a second."""
-    from time import monotonic
-
     from tqdm import tqdm
 
     begun = monotonic()
@@ -146,7 +146,7 @@ class _Writer:
         from telemetry.stores import telemetry_store
 
         while self._flying:
-            self._flying.popleft().result()
+            self._settle(*self._flying.popleft())
         last = [
             Reading(
                 device_id=history.device_id,
@@ -186,10 +186,26 @@ class _Writer:
 
     def _send(self, statement: Any) -> None:
         if len(self._flying) == IN_FLIGHT:
-            self._flying.popleft().result()
-        self._flying.append(
-            self._session.execute_async(statement, timeout=30, execution_profile=self._profile)
+            self._settle(*self._flying.popleft())
+        self._flying.append((statement, self._begin(statement)))
+
+    def _begin(self, statement: Any) -> Any:
+        return self._session.execute_async(
+            statement, timeout=SECONDS, execution_profile=self._profile
         )
+
+    def _settle(self, statement: Any, future: Any) -> None:
+        """Wait until it is stored. A server that cannot keep up is asked again, in its own time."""
+        from cassandra import DriverException
+
+        for pause in (1, 2, 4, 8):
+            try:
+                future.result()
+                return
+            except DriverException:
+                sleep(pause)
+                future = self._begin(statement)
+        future.result()
 
     def _say(self, count: int, last: bool = False) -> None:
         self._unsaid += count

@@ -2,28 +2,36 @@
 
 import argparse
 import json
-import sys
 from collections import defaultdict
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from time import monotonic
 from typing import Any
 
-from tests.bench import figures, filling, ground, population, servers, wrk
-from tests.bench.cases import Case, has_history, has_latest, is_anything
-from tests.bench.ledger import Ledger
+import httpx
+
+from tests.bench import (
+    cases,
+    companion,
+    figures,
+    filling,
+    ground,
+    long,
+    machine,
+    report,
+    servers,
+    wrk,
+)
+from tests.bench.cases import Case
+from tests.bench.failure import Failure
+from tests.bench.loads import Bench, one_by_one, say
+from tests.bench.population import API, Somebody
 from tests.bench.servers import Server
 from tests.bench.wrk import Figures
 
 DAY_MS = 86_400_000
-SLOT_MS = 300_000  # of event time that a run of writes has for itself
-SLOTS_MS = 6 * 3_600_000  # how far before now they begin
-
-
-def say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 @dataclass(frozen=True)
@@ -31,156 +39,209 @@ class Size:
     """How much a run does."""
 
     rounds: int
-    seconds: int
+    seconds: int  # of each load
     warmup: int
     history: int  # readings of a day, of each device that is read
+    long: int  # readings of the device with a long history
+    exports: tuple[int, int]
 
 
-FULL = Size(rounds=5, seconds=5, warmup=3, history=1440)
-QUICK = Size(rounds=3, seconds=3, warmup=1, history=288)
+FULL = Size(5, 5, 3, history=1440, long=1_000_000, exports=(10_000, 1_000_000))
+QUICK = Size(3, 2, 1, history=288, long=100_000, exports=(10_000, 100_000))
 WRITERS, READERS = 200, 100
+AGGREGATES = {"aggregate 24 h": ("-24h", 5), "aggregate 30 d": ("-30d", 3)}  # and how often
+FROM_RAW = "aggregate 30 d from raw"
 
 
-class Run:
+class Run(Bench):
     """One run, from empty databases to its figures."""
 
     def __init__(self, asked: argparse.Namespace, variables: dict[str, str]) -> None:
-        self.asked = asked
+        super().__init__(asked, variables, WRITERS, READERS)
         self.size = QUICK if asked.quick else FULL
-        self.variables = variables
-        self.ledger = Ledger()
         self.rounds: dict[str, list[Figures]] = defaultdict(list)
-        self.alone: dict[str, list[float]] = defaultdict(list)  # of processes by themselves
-        self.people = population.people()
-        self.writers = population.devices(self.people.owner_id, "writer", WRITERS)
-        self.readers = population.devices(self.people.owner_id, "reader", READERS)
-        self._now = filling_end()
-        self._slot = self._now - SLOTS_MS
+        self.alone: dict[str, list[float]] = defaultdict(list)  # what companions measured
+        self.exports: list[dict[str, Any]] = []
+        self.caches: dict[str, Any] = {}
 
     def fill(self) -> None:
-        step = DAY_MS // self.size.history
+        """A day of every device that is read, and DAYS of one that has many readings."""
+        owner, day = self.people.owner_id, self.size.history
+        end = self.now - 60_000
         histories = [
-            filling.History(
-                device.id, self.people.owner_id, self.size.history, step, self._now - 60_000
-            )
-            for device in self.readers
+            filling.History(one.id, owner, day, DAY_MS // day, end) for one in self.readers
         ]
-        rate = filling.fill(
-            histories, self.variables, "A day's history of each device that is read"
-        )
+        histories += long.histories(self.long.id, owner, self.size.long, end)
+        rate = filling.fill(histories, self.variables, "Readings to be read")
         say(f"  {rate:,.0f} readings/s")
 
+    @property
+    def long(self) -> Somebody:
+        """The device that has many readings, and is asked for nothing else."""
+        return self.readers[0]
+
     def cases(self) -> list[Case]:
-        writers, readers = self.writers, self.readers
-        latest = [device.target("telemetry/{id}/latest") for device in readers]
-        history = [device.target("telemetry/{id}?limit=100") for device in readers]
-        submit = [device.target("telemetry") for device in writers]
+        readers = self.readers[1:]
         return [
-            Case("floor", "get", [wrk.Target("/api/v1/bench/floor")], is_anything),
-            Case("submit", "submit", submit, is_anything, readings=1),
-            Case("latest cached", "get", latest, has_latest),
-            Case("latest uncached", "get", latest, has_latest, uncached=True),
-            Case("history", "get", history, has_history),
+            cases.floor(),
+            cases.submit(self.writers),
+            cases.latest(readers),
+            cases.latest(readers, "latest uncached"),
+            cases.history(readers),
+            cases.batch(self.writers),
+            cases.bulk(self.writers, self.people),
         ]
 
     def measure(self) -> None:
         """Every case in every round, so that what the machine does meanwhile meets them all."""
-        variables, workers, threads = self.variables, self.asked.workers, self.asked.threads
         with ExitStack() as stack:
-            main = stack.enter_context(servers.running("server", variables, workers, threads))
-            without = {**variables, "BENCH_LATEST_SECONDS": "0", "REDIS_PREFIX": f"{ground.NAME}_2"}
-            second = stack.enter_context(servers.running("second", without, workers, threads))
+            main = stack.enter_context(self._server("server"))
+            second = stack.enter_context(
+                self._server("second", BENCH_LATEST_SECONDS="0", REDIS_PREFIX=f"{ground.NAME}_2")
+            )
+            limit = stack.enter_context(self._limit())
+            keys = stack.enter_context(self._keycheck())
+            if self._wanted("aggregate"):
+                self._aggregate_raw(main)
             chosen = [case for case in self.cases() if self._wanted(case.name)]
             for case in chosen:
                 server = second if case.uncached else main
                 case.check(server.url)
-                self._load(case, server, self.size.warmup)
+                say(line(f"({case.name})", self.load(case, server, self.size.warmup)))
             for number in range(1, self.size.rounds + 1):
                 say(f"Round {number} of {self.size.rounds}")
                 for case in chosen:
-                    found = self._load(case, second if case.uncached else main, self.size.seconds)
-                    self.rounds[case.name].append(found)
-                    say(line(case.name, found))
+                    server = second if case.uncached else main
+                    self._note(case.name, self.load(case, server, self.size.seconds))
+                self._aggregates(main)
+                for name, ask in (
+                    ("driver single", partial(limit.ask, "single")),
+                    ("driver batch", partial(limit.ask, "batch")),
+                    ("key check", keys.ask),
+                ):
+                    if self._wanted(name):
+                        self.alone[name].append(ask())
+                        say(f"  {name:<24} {self.alone[name][-1]:>9,.0f}/s")
+            self.caches = self._cache_hits(main)
+
+    def _server(self, name: str, workers: int = 0, **more: str) -> Any:
+        workers = workers or self.asked.workers
+        return servers.running(name, {**self.variables, **more}, workers, self.asked.threads)
+
+    def _limit(self) -> Any:
+        seconds = ["--seconds", str(self.size.seconds)]
+        return companion.beside("limit", seconds, self.variables)
+
+    def _keycheck(self) -> Any:
+        path = ground.VAR / "keys"
+        wrk.write_targets(path, [one.target("") for one in self.writers])
+        return companion.beside("keycheck", [str(path), "1"], self.variables)
 
     def _wanted(self, name: str) -> bool:
         only = self.asked.only
         return not only or name == "floor" or any(part in name for part in only.split(","))
 
-    def _load(self, case: Case, server: Server, seconds: float) -> Figures:
-        targets, taken = ground.VAR / "targets", ground.VAR / "taken"
-        wrk.write_targets(targets, case.targets)
-        slot = self._next_slot()
-        spent, busy, begun = server.cpu_seconds(), servers.busy_seconds(), monotonic()
-        found = wrk.run(
-            server.url,
-            case.kind,
-            targets,
-            seconds=seconds,
-            connections=self.asked.connections,
-            slot=slot,
-            taken=taken if case.readings else None,
-        )
-        spent = server.cpu_seconds() - spent
-        busy = (servers.busy_seconds() - busy) / (monotonic() - begun) / servers.cores()
-        if case.readings:
-            self.ledger.enter(case.kind, taken, slot, case.devices)
-        return replace(found, server_us=1e6 * spent / max(found.requests, 1), busy=busy)
+    def _note(self, name: str, found: Figures) -> None:
+        self.rounds[name].append(found)
+        say(line(name, found))
 
-    def _next_slot(self) -> int:
-        self._slot += SLOT_MS
-        return self._slot
+    # --- a device with a long history ------------------------------------------------------------
+    def _aggregate_raw(self, server: Server) -> None:
+        """30 days from raw readings, which is all there is so far; then let them be rolled up."""
+        self.raw = long.Aggregate(self.long, "-30d").ask(server.url)
+        for _ in range(self.size.rounds):
+            self._note(FROM_RAW, one_by_one(server, long.Aggregate(self.long, "-30d").ask, 1))
+        self._roll_up()
+
+    def _roll_up(self) -> None:
+        from django.core.management import call_command, get_commands
+
+        if "rollup" in get_commands():
+            call_command("rollup")
+
+    def _aggregates(self, server: Server) -> None:
+        for name, (since, times) in AGGREGATES.items():
+            if self._wanted(name):
+                ask = long.Aggregate(self.long, since).ask
+                self._note(name, one_by_one(server, ask, times))
+
+    def export(self) -> None:
+        """Each format and size from a server of one process that did nothing before."""
+        from telemetry.parameters import FORMATS
+
+        if not self._wanted("export"):
+            return
+        for form in FORMATS:
+            for readings in self.size.exports:
+                share = readings / self.size.long
+                since = f"-{round(share * long.DAYS * 86_400)}s"
+                found = long.export(self.long, since, form, partial(self._server, "export", 1))
+                self.exports.append({"readings": readings, **found})
+                say(
+                    f"  export of {readings:>9,} as {form:<8} {found['seconds']:>6.1f} s, "
+                    f"{readings / found['seconds']:>8,.0f} readings/s, "
+                    f"peak {found['peak_mib']:.0f} MiB ({found['idle_mib']:.0f} before)"
+                )
+
+    # --- what came of it -------------------------------------------------------------------------
+    def _cache_hits(self, server: Server) -> dict[str, Any]:
+        """Of the first server's processes, which send their counts with what they commit."""
+        self.load(cases.submit(self.writers), server, 1)
+        answer = httpx.get(
+            f"{server.url}{API}/admin/stats",
+            headers={"Authorization": f"Bearer {self.people.staff_token}"},
+            timeout=30,
+            trust_env=False,
+        )
+        if answer.status_code != 200:
+            raise Failure(f"stats answer {answer.status_code}: {answer.text[:500]}")
+        found: dict[str, Any] = answer.json()["caches"]
+        return found
 
     def result(self) -> dict[str, Any]:
         say("Looking for what was acknowledged …")
         settled = self.ledger.settle()
         readings = {case.name: case.readings for case in self.cases()}
-        cases = {
-            name: figures.summary(rounds, readings[name]) for name, rounds in self.rounds.items()
+        measured = {
+            name: figures.summary(rounds, readings.get(name, 0))
+            for name, rounds in self.rounds.items()
         }
-        limit = {name: median(rates) for name, rates in self.alone.items()}
+        alone = {
+            name: {"per_second": round(median(rates), 1), "rounds": rates}
+            for name, rates in self.alone.items()
+        }
         return {
-            "cases": cases,
-            "limit": limit,
-            "ratios": figures.ratios(cases, limit),
+            "cases": measured,
+            "alone": alone,
+            "exports": self.exports,
+            "caches": self.caches,
+            "long": self.size.long,
+            "ratios": figures.ratios(measured, alone, self.exports),
             "readings": settled,
             "lost": settled["lost"],
         }
 
 
-def filling_end() -> int:
-    from iotflow.lib.timeparse import now_ms
-
-    return now_ms()
-
-
 def line(name: str, found: Figures) -> str:
     errors = f", {found.errors} errors {found.statuses}" if found.errors else ""
     return (
-        f"  {name:<16} {found.per_second:>8,.0f}/s   p50 {found.p50:6.1f}  p95 {found.p95:6.1f}"
-        f"  p99 {found.p99:6.1f} ms   server {found.server_us:6.0f} µs/request, "
-        f"wrk {found.load_us:3.0f}, machine {found.busy:4.0%} busy{errors}"
+        f"  {name:<24} {found.per_second:>9,.1f}/s   p50 {found.p50:7.1f}  p95 {found.p95:7.1f}"
+        f"  p99 {found.p99:7.1f} ms   server {found.server_us:7,.0f} µs/request, "
+        f"wrk {found.load_us:4.0f}, machine {found.busy:4.0%} busy{errors}"
     )
 
 
 def run(asked: argparse.Namespace) -> None:
-    begun = monotonic()
-    version = wrk.provide()
+    begun, version = monotonic(), wrk.provide()
     with ground.made() as variables:
         bench = Run(asked, variables)
         bench.fill()
         bench.measure()
-        found = bench.result()
-    from tests.bench import machine
-
+        bench.export()
+        found = {**machine.facts(asked, version), **bench.result()}
+    found["seconds"] = round(monotonic() - begun)
     path = ground.VAR / "latest.json"
-    found = {**machine.facts(asked, version), **found}
-    path.write_text(json.dumps(found, indent=1) + "\n")
-    say("\nMedians")
-    for name, case in found["cases"].items():
-        say(
-            f"  {name:<16} {case['per_second']:>8,.0f}/s  server {case['server_us']:.0f} µs/request"
-        )
-    for name, ratio in found["ratios"].items():
-        say(f"  {name:<24} {ratio:.3f}")
-    say(f"  {found['readings']}")
-    say(f"{path.relative_to(ground.ROOT)} written, after {monotonic() - begun:.0f} s")
+    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    say(f"\n{report.text(found)}\nWritten to {path.relative_to(ground.ROOT)}")
+    if not asked.quick and not asked.only:
+        say(f"Written to {report.publish(found)}")

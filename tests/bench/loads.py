@@ -1,0 +1,88 @@
+"""Measuring: one load against one server, with what it cost and what it stored."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from time import monotonic, perf_counter
+
+from tests.bench import ground, population, servers, wrk
+from tests.bench.cases import Case
+from tests.bench.ledger import Ledger
+from tests.bench.servers import Server
+from tests.bench.wrk import Figures
+
+SLOT_MS = 300_000  # of event time that a run of writes has for itself
+SLOTS_MS = 6 * 3_600_000  # how far before now they begin
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+class Bench:
+    """Whoever is there, and the ledger of everything that is written."""
+
+    def __init__(
+        self, asked: argparse.Namespace, variables: dict[str, str], writers: int, readers: int
+    ) -> None:
+        from iotflow.lib.timeparse import now_ms
+
+        self.asked = asked
+        self.variables = variables
+        self.ledger = Ledger()
+        self.people = population.people()
+        self.writers = population.devices(self.people.owner_id, "writer", writers)
+        self.readers = population.devices(self.people.owner_id, "reader", readers)
+        self.now = now_ms()
+        self._slot = self.now - SLOTS_MS
+
+    def load(self, case: Case, server: Server, seconds: float) -> Figures:
+        """Let wrk load the server; enter what was acknowledged."""
+        targets, taken = ground.VAR / "targets", ground.VAR / "taken"
+        wrk.write_targets(targets, case.targets)
+        self._slot += SLOT_MS
+        meter = Meter(server)
+        found = wrk.run(
+            server.url,
+            case.kind,
+            targets,
+            seconds=seconds,
+            connections=self.asked.connections,
+            slot=self._slot,
+            taken=taken if case.readings else None,
+        )
+        found = meter.read(found)
+        if case.readings:
+            self.ledger.enter(case.kind, taken, self._slot, case.devices)
+        return found
+
+
+class Meter:
+    """What the server's processes and the whole machine spend from its making to its reading."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._begun = monotonic()
+        self._spent, self._busy = server.cpu_seconds(), servers.busy_seconds()
+
+    def read(self, figures: Figures) -> Figures:
+        spent = self._server.cpu_seconds() - self._spent
+        busy = servers.busy_seconds() - self._busy
+        return replace(
+            figures,
+            server_us=1e6 * spent / max(figures.requests, 1),
+            busy=busy / (monotonic() - self._begun) / servers.cores(),
+        )
+
+
+def one_by_one(server: Server, ask: Callable[[str], object], times: int) -> Figures:
+    """The same question so many times, one after another."""
+    took = []
+    meter = Meter(server)
+    for _ in range(times):
+        begun = perf_counter()
+        ask(server.url)
+        took.append(perf_counter() - begun)
+    return meter.read(wrk.of_times(took))
