@@ -88,4 +88,4 @@ def _has_history(answer: Answer) -> bool:
 
 
 def _has_windows(answer: Answer) -> bool:
-    return 24 <= len(answer["data"]) <= 25 and not answer["truncated"]
+    return 16 <= len(answer["data"]) <= 25 and not answer["truncated"]

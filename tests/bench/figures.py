@@ -27,7 +27,7 @@ def summary(rounds: Sequence[Figures], readings: int = 0) -> dict[str, Any]:
         name: round(median(getattr(figures, name) for figures in rounds), 2) for name in MEDIANS
     }
     found |= {name: sum(getattr(figures, name) for figures in rounds) for name in SUMMED}
-    if readings:
+    if readings > 1:
         found["readings_per_second"] = round(found["per_second"] * readings, 1)
     return {**found, "rounds": [figures.as_json() for figures in rounds]}
 
@@ -48,3 +48,17 @@ def ratios(
         peaks = [export["peak_mib"] for export in exports if export["format"] == form]
         found[f"export_{form}_memory"] = peaks[-1] / peaks[0]
     return {name: round(value, 3) for name, value in found.items()}
+
+
+def dearer(sizes: Sequence[Mapping[str, Any]], over: str = "") -> dict[str, float]:
+    """By case, its rate at the first size over that at the last: above 1 where it costs more.
+
+    With `over`, the rates are taken as shares of that case's, measured in the same rounds.
+    """
+    first, last = (_rates(size["cases"], over) for size in (sizes[0], sizes[-1]))
+    return {name: round(first[name] / max(last[name], 1e-9), 3) for name in first if name != over}
+
+
+def _rates(cases: Summaries, over: str) -> dict[str, float]:
+    unit = cases[over]["per_second"] if over else 1.0
+    return {name: case["per_second"] / unit for name, case in cases.items()}

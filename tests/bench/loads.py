@@ -86,3 +86,12 @@ def one_by_one(server: Server, ask: Callable[[str], object], times: int) -> Figu
         ask(server.url)
         took.append(perf_counter() - begun)
     return meter.read(wrk.of_times(took))
+
+
+def line(name: str, found: Figures) -> str:
+    errors = f", {found.errors} errors {found.statuses}" if found.errors else ""
+    return (
+        f"  {name:<24} {found.per_second:>9,.1f}/s   p50 {found.p50:7.1f}  p95 {found.p95:7.1f}"
+        f"  p99 {found.p99:7.1f} ms   server {found.server_us:7,.0f} µs/request, "
+        f"wrk {found.load_us:4.0f}, machine {found.busy:4.0%} busy{errors}"
+    )

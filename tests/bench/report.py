@@ -86,7 +86,11 @@ def text(found: Found) -> str:
     """The medians and ratios for a terminal."""
     lines = ["Medians"]
     for name, case in found["cases"].items():
-        extra = f" = {case['readings_per_second']:,.0f} readings/s" if _many(case) else ""
+        extra = (
+            f" = {case['readings_per_second']:,.0f} readings/s"
+            if "readings_per_second" in case
+            else ""
+        )
         errors = f", {case['errors']} ERRORS" if case["errors"] else ""
         lines.append(
             f"  {name:<26} {case['per_second']:>9,.1f}/s  p50 {case['p50']:.1f} ms, "
@@ -103,6 +107,17 @@ def text(found: Found) -> str:
         f"Of {readings['acknowledged']:,} acknowledged readings {readings['lost']} are lost."
     )
     return "\n".join(lines)
+
+
+def growth_text(found: Found) -> str:
+    lines = ["Times dearer at the last size than at the first"]
+    over = found["dearer_over_floor"]
+    lines += [
+        f"  {name:<26} {times:.2f}"
+        + (f"  ({over[name]:.2f} over the floor)" if name in over else "")
+        for name, times in found["dearer"].items()
+    ]
+    return "\n".join([*lines, f"{found['lost']} acknowledged readings are lost."])
 
 
 def publish(bench: Found | None = None, growth: Found | None = None) -> str:
@@ -143,7 +158,9 @@ def _requests(bench: Found) -> str:
     rows = []
     for name, (what, original) in CASES.items():
         if case := bench["cases"].get(name):
-            readings = f"{case['readings_per_second']:,.0f}" if _many(case) else ""
+            readings = (
+                f"{case['readings_per_second']:,.0f}" if "readings_per_second" in case else ""
+            )
             rows.append(
                 (
                     *(name, what, _rate(case["per_second"]), readings),
@@ -233,13 +250,19 @@ its last answers.)
 def _growth(growth: Found) -> str:
     sizes = growth["sizes"]
     head = ("case", "what it does", *(f"{size['readings']:,}: requests/s" for size in sizes))
-    head = (*head, *(f"{size['readings']:,}: p50 ms" for size in sizes), "times dearer")
+    head = (
+        *head,
+        *(f"{size['readings']:,}: p50 ms" for size in sizes),
+        "times dearer",
+        "over the floor",
+    )
     rows = [
         (
             *(name, what),
             *(_rate(size["cases"][name]["per_second"]) for size in sizes),
             *(f"{size['cases'][name]['p50']:,.1f}" for size in sizes),
             f"**{growth['dearer'][name]:.2f}**",
+            f"{growth['dearer_over_floor'].get(name, 1):.2f}",
         )
         for name, what in GROWTH.items()
         if name in growth["dearer"]
@@ -250,7 +273,7 @@ def _growth(growth: Found) -> str:
 ## Growth
 
 The same requests while more and more is stored: requests/s at the first size over those at the last is how much dearer
-they have become. Written beforehand, past the server: {loaded}. What is measured at every size is the same few devices,
+they have become; the last column takes both as shares of the floor at that time, for machines that waver. Written beforehand, past the server: {loaded}. What is measured at every size is the same few devices,
 with 100 readings in the last day; a tenth of everything is the past of one of them, and other devices hold the rest.
 Commit `{growth["commit"]}`, {growth["date"]}, {machine["cores"]} cores; {lost} acknowledged readings were lost.
 
@@ -260,11 +283,6 @@ Commit `{growth["commit"]}`, {growth["date"]}, {machine["cores"]} cores; {lost} 
 def _versions(bench: Found) -> str:
     rows = list(bench["versions"].items())
     return f"## Versions\n\n{table(('what', 'version'), rows)}"
-
-
-def _many(case: Found) -> bool:
-    """Whether a message of this case has more than one reading."""
-    return case.get("readings_per_second", 0) > case["per_second"]
 
 
 def _rate(value: float) -> str:

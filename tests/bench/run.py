@@ -1,7 +1,6 @@
 """`make bench`: everything measured in one run, in interleaved rounds."""
 
 import argparse
-import json
 from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from tests.bench import (
 )
 from tests.bench.cases import Case
 from tests.bench.failure import Failure
-from tests.bench.loads import Bench, one_by_one, say
+from tests.bench.loads import Bench, line, one_by_one, say
 from tests.bench.population import API, Somebody
 from tests.bench.servers import Server
 from tests.bench.wrk import Figures
@@ -222,15 +221,6 @@ class Run(Bench):
         }
 
 
-def line(name: str, found: Figures) -> str:
-    errors = f", {found.errors} errors {found.statuses}" if found.errors else ""
-    return (
-        f"  {name:<24} {found.per_second:>9,.1f}/s   p50 {found.p50:7.1f}  p95 {found.p95:7.1f}"
-        f"  p99 {found.p99:7.1f} ms   server {found.server_us:7,.0f} µs/request, "
-        f"wrk {found.load_us:4.0f}, machine {found.busy:4.0%} busy{errors}"
-    )
-
-
 def run(asked: argparse.Namespace) -> None:
     begun, version = monotonic(), wrk.provide()
     with ground.made() as variables:
@@ -241,7 +231,7 @@ def run(asked: argparse.Namespace) -> None:
         found = {**machine.facts(asked, version), **bench.result()}
     found["seconds"] = round(monotonic() - begun)
     path = ground.VAR / "latest.json"
-    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    path.write_text(report.as_json(found))
     say(f"\n{report.text(found)}\nWritten to {path.relative_to(ground.ROOT)}")
     if not asked.quick and not asked.only:
         say(f"Written to {report.publish(found)}")
