@@ -19,6 +19,7 @@ class Companion:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # Ctrl-C is for whoever started it
         )
 
     def ask(self, question: str = "") -> float:

@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
 from dataclasses import asdict, dataclass
 from time import monotonic, sleep
 from typing import Any
@@ -85,6 +84,7 @@ def _child(histories: Sequence[History], variables: dict[str, str]) -> subproces
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # Ctrl-C is for whoever started it
     )
     assert child.stdin
     child.stdin.write(json.dumps([asdict(history) for history in histories]))
@@ -169,19 +169,21 @@ class _Writer:
         from cassandra.query import UNSET_VALUE, BatchStatement, BatchType
 
         batch = BatchStatement(BatchType.UNLOGGED)
+        rows = batch._statements_and_parameters
         for key, kind, column, value in MEASUREMENTS:
             numbers = (0.0, UNSET_VALUE) if column == DOUBLE_AT else (UNSET_VALUE, 0)
             model = self._write.bind(
                 (device_id, day, 0, key, kind, *numbers, UNSET_VALUE, UNSET_VALUE, 0, 0)
             )
+            batch.add(model)  # tells the batch its partition
+            prepared, query, _ = rows.pop()
             pack = DOUBLE.pack if column == DOUBLE_AT else INTEGER.pack
             for time in times:
-                row = copy(model)
-                row.values = model.values.copy()
-                row.values[TIME_AT] = INTEGER.pack(time)
-                row.values[column] = pack(value(time))
-                row.values[WRITTEN_AT] = INTEGER.pack(1000 * time)
-                batch.add(row)
+                row = model.values.copy()
+                row[TIME_AT] = INTEGER.pack(time)
+                row[column] = pack(value(time))
+                row[WRITTEN_AT] = INTEGER.pack(1000 * time)
+                rows.append((prepared, query, row))
         return batch
 
     def _send(self, statement: Any) -> None:

@@ -1,5 +1,6 @@
 """Where the benchmark runs: databases of its own on the real servers, made and dropped by it."""
 
+import fcntl
 import os
 import shlex
 import subprocess
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 VAR = ROOT / "var" / "bench"
 NAME = "iotflow_bench"
 REDIS_DB = "14"
+KEYS = ("targets", "keys", "taken")  # files of a run, some with keys of devices
 STORES = ("DATABASE_URL", "CASSANDRA_HOSTS", "REDIS_URL", "MONGODB_URI")
 LIMITS = (
     *("RATE_DEVICE_MESSAGES", "RATE_DEVICE_READINGS", "RATE_DEVICE_REQUESTS"),
@@ -63,9 +65,25 @@ def made() -> Iterator[dict[str, str]]:
     found = services()
     variables = environment(found)
     VAR.mkdir(parents=True, exist_ok=True)
-    _check_redis(variables)
-    _drop(found, variables)
-    _create(found)
+    with _alone():
+        _check_redis(variables)
+        _drop(found, variables)
+        _create(found)
+        yield from _made(found, variables)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Two at once would measure each other, and drop each other's databases."""
+    with (VAR / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Failure("Another benchmark is running here.") from error
+        yield
+
+
+def _made(found: Mapping[str, str], variables: dict[str, str]) -> Iterator[dict[str, str]]:
     try:
         subprocess.run(
             [sys.executable, "manage.py", "setup_stores"],
@@ -82,6 +100,8 @@ def made() -> Iterator[dict[str, str]]:
     except subprocess.CalledProcessError as error:
         raise Failure(f"The stores could not be set up. {START}") from error
     finally:
+        for name in KEYS:
+            (VAR / name).unlink(missing_ok=True)
         _drop(found, variables)
 
 

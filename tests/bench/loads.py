@@ -77,11 +77,11 @@ class Meter:
         )
 
 
-def one_by_one(server: Server, ask: Callable[[str], object], times: int) -> Figures:
-    """The same question so many times, one after another."""
-    took = []
+def one_by_one(server: Server, ask: Callable[[str], object], seconds: float) -> Figures:
+    """The same question, one after another, for about so long; once in any case."""
+    took: list[float] = []
     meter = Meter(server)
-    for _ in range(times):
+    while sum(took) < seconds:
         begun = perf_counter()
         ask(server.url)
         took.append(perf_counter() - begun)

@@ -48,8 +48,8 @@ class Size:
 FULL = Size(5, 5, 3, history=1440, long=1_000_000, exports=(10_000, 1_000_000))
 QUICK = Size(3, 2, 1, history=288, long=100_000, exports=(10_000, 100_000))
 WRITERS, READERS = 200, 100
-AGGREGATES = {"aggregate 24 h": ("-24h", 5), "aggregate 30 d": ("-30d", 3)}  # and how often
-FROM_RAW = "aggregate 30 d from raw"
+AGGREGATES = {"aggregate 24 h": "-24h", "aggregate 30 d": "-30d"}
+FROM_RAW, RAW_ROUNDS = "aggregate 30 d from raw", 3
 
 
 class Run(Bench):
@@ -147,9 +147,9 @@ class Run(Bench):
     # --- a device with a long history ------------------------------------------------------------
     def _aggregate_raw(self, server: Server) -> None:
         """30 days from raw readings, which is all there is so far; then let them be rolled up."""
-        self.raw = long.Aggregate(self.long, "-30d").ask(server.url)
-        for _ in range(self.size.rounds):
-            self._note(FROM_RAW, one_by_one(server, long.Aggregate(self.long, "-30d").ask, 1))
+        ask = long.Aggregate(self.long, "-30d").ask
+        for _ in range(RAW_ROUNDS):
+            self._note(FROM_RAW, one_by_one(server, ask, 1))
         self._roll_up()
 
     def _roll_up(self) -> None:
@@ -159,10 +159,10 @@ class Run(Bench):
             call_command("rollup")
 
     def _aggregates(self, server: Server) -> None:
-        for name, (since, times) in AGGREGATES.items():
+        for name, since in AGGREGATES.items():
             if self._wanted(name):
                 ask = long.Aggregate(self.long, since).ask
-                self._note(name, one_by_one(server, ask, times))
+                self._note(name, one_by_one(server, ask, self.size.seconds / 2))
 
     def export(self) -> None:
         """Each format and size from a server of one process that did nothing before."""
