@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 MEASUREMENTS = 3
-BATCH, SPREAD = 100, 10  # as in wrk.lua
+BATCH, SPREAD, STEP = 100, 10, 201  # as in wrk.lua
 READINGS = """SELECT to_unix_timestamp(ts), COUNT(*) FROM {ks}.device_data
     WHERE device_id = ? AND day = ? GROUP BY ts"""
 
@@ -21,15 +21,12 @@ class Ledger:
 
     taken: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
 
-    def enter(self, kind: str, path: Path, slot: int, devices: Sequence[int]) -> int:
-        """Enter what a run of wrk.lua has written to `path`; how many readings those are."""
-        entered = 0
+    def enter(self, kind: str, path: Path, slot: int, devices: Sequence[int]) -> None:
+        """Enter what a run of wrk.lua has written to `path`."""
         for line in path.read_text().split():
             first = to_ms(line)
             for device_id, time in readings(kind, first, slot, devices):
                 self.taken[device_id].add(time)
-                entered += 1
-        return entered
 
     def settle(self) -> dict[str, int]:
         """`acknowledged`, `found` (what nobody waited for any more, too), and `lost`."""
@@ -44,13 +41,16 @@ def to_ms(text: str) -> int:
 
 def readings(kind: str, first: int, slot: int, devices: Sequence[int]) -> Iterable[tuple[int, int]]:
     """Device and time of each reading of the message whose first reading has the time `first`."""
+    number = first - slot
     if kind == "submit":
-        yield devices[(first - slot) % len(devices)], first
-        return
-    number = (first - slot) // BATCH
-    for place in range(BATCH):
-        turn = number if kind == "batch" else number * SPREAD + place % SPREAD
-        yield devices[turn % len(devices)], first + place
+        yield devices[number % len(devices)], first
+    elif kind == "batch":
+        for place in range(BATCH):
+            yield devices[number % len(devices)], first + place * STEP
+    else:
+        for place in range(BATCH):
+            turn = number * SPREAD + place % SPREAD
+            yield devices[turn % len(devices)], first + place // SPREAD * STEP
 
 
 def compare(taken: Taken, found: Taken) -> dict[str, int]:

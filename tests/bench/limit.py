@@ -42,7 +42,7 @@ class Limit:
         self._seconds = seconds
         self._session, self._profile = cql.session(), PROFILE
         self._bind = {name: prepared.bind for name, prepared in cql.prepared.items()}
-        self._time = now_ms() - 6 * 3_600_000
+        self._time = now_ms() - 120_000
         self._flying: deque[Any] = deque()
 
     def measure(self, kind: str) -> float:

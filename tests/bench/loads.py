@@ -8,12 +8,11 @@ from time import monotonic, perf_counter
 
 from tests.bench import ground, population, servers, wrk
 from tests.bench.cases import Case
-from tests.bench.ledger import Ledger
+from tests.bench.ledger import BATCH, STEP, Ledger
 from tests.bench.servers import Server
 from tests.bench.wrk import Figures
 
-SLOT_MS = 300_000  # of event time that a run of writes has for itself
-SLOTS_MS = 6 * 3_600_000  # how far before now they begin
+PAST_MS = 120_000  # how far before now the times of readings begin: none of them is late
 
 
 def say(text: str) -> None:
@@ -36,13 +35,18 @@ class Bench:
         self.writers = population.devices(self.people.owner_id, "writer", writers)
         self.readers = population.devices(self.people.owner_id, "reader", readers)
         self.now = now_ms()
-        self._slot = self.now - SLOTS_MS
+        self._free = self.now - PAST_MS
 
     def load(self, case: Case, server: Server, seconds: float) -> Figures:
-        """Let wrk load the server; enter what was acknowledged."""
+        """Let wrk load the server; enter what was acknowledged.
+
+        Each run has times of its own, so that no device has one twice.
+        """
+        from iotflow.lib.timeparse import now_ms
+
         targets, taken = ground.VAR / "targets", ground.VAR / "taken"
         wrk.write_targets(targets, case.targets)
-        self._slot += SLOT_MS
+        slot = max(self._free, now_ms() - PAST_MS)
         meter = Meter(server)
         found = wrk.run(
             server.url,
@@ -50,12 +54,14 @@ class Bench:
             targets,
             seconds=seconds,
             connections=self.asked.connections,
-            slot=self._slot,
+            slot=slot,
             taken=taken if case.readings else None,
         )
         found = meter.read(found)
         if case.readings:
-            self.ledger.enter(case.kind, taken, self._slot, case.devices)
+            sent = found.requests + self.asked.connections
+            self._free = slot + sent + BATCH * STEP
+            self.ledger.enter(case.kind, taken, slot, case.devices)
         return found
 
 

@@ -106,13 +106,20 @@ def test_a_message_is_known_by_the_time_of_its_first_reading(tmp_path):
         return dict(book.taken)
 
     assert entered("submit", WRITTEN, WRITTEN + 4) == {7: {WRITTEN}, 8: {WRITTEN + 4}}
-    assert entered("batch", WRITTEN + 100) == {8: set(range(WRITTEN + 100, WRITTEN + 200))}
-    bulk = entered("bulk", WRITTEN + 100)
-    assert sorted(time for times in bulk.values() for time in times) == list(
-        range(WRITTEN + 100, WRITTEN + 200)
-    )
-    assert WRITTEN + 100 in bulk[8]  # the eleventh in turn of three
-    assert {device: len(times) for device, times in bulk.items()} == {7: 30, 8: 40, 9: 30}
+    times = range(WRITTEN + 1, WRITTEN + 1 + 100 * ledger.STEP, ledger.STEP)
+    assert entered("batch", WRITTEN + 1) == {8: set(times)}
+    assert entered("bulk", WRITTEN + 1) == {device: set(times[:10]) for device in (7, 8, 9)}
+
+
+@pytest.mark.parametrize(("kind", "of_one"), [("submit", 1), ("batch", 100), ("bulk", 100)])
+def test_no_device_is_sent_a_time_twice(kind, of_one):
+    devices, messages = range(1, 201), 5000
+    sent = [
+        reading
+        for number in range(messages)
+        for reading in ledger.readings(kind, WRITTEN + number, WRITTEN, devices)
+    ]
+    assert len(set(sent)) == len(sent) == messages * of_one
 
 
 def text(ms: int) -> str:

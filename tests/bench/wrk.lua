@@ -1,11 +1,13 @@
 -- One load for wrk, which runs it in one thread. Arguments:
 --   kind      get, submit, batch or bulk
 --   targets   a file of lines: device id, header, its value, path
---   slot      ms since 1970: the first reading's time; every reading takes one more
+--   slot      ms since 1970: the first message's time; every message takes one more
 --   taken     a file that takes the time of every acknowledged message's first reading, or "-"
 -- A message's place n in the run tells its devices and times, so its time alone names it.
+-- The readings of a message are STEP ms apart: no device has a time twice, as long as messages
+-- of the same device are a multiple of some number of ms apart that STEP has no factor of.
 
-local BATCH, SPREAD = 100, 10
+local BATCH, SPREAD, STEP = 100, 10, 201
 local targets, taken, kind, slot = {}, nil, nil, 0
 local n, second, text = 0, -1, ""
 statuses, threads = {}, {}
@@ -47,18 +49,18 @@ function makers.submit()
 end
 
 function makers.batch()
-  local parts, first = {}, slot + n * BATCH
+  local parts, first = {}, slot + n
   for i = 0, BATCH - 1 do
-    parts[i + 1] = reading(first + i, "")
+    parts[i + 1] = reading(first + i * STEP, "")
   end
   return post(at(n), '{"readings":[' .. table.concat(parts, ",") .. "]}")
 end
 
 function makers.bulk()
-  local parts, first = {}, slot + n * BATCH
+  local parts, first = {}, slot + n
   for i = 0, BATCH - 1 do
     local target = at(n * SPREAD + i % SPREAD)
-    parts[i + 1] = reading(first + i, '"device_id":' .. target.id .. ",")
+    parts[i + 1] = reading(first + math.floor(i / SPREAD) * STEP, '"device_id":' .. target.id .. ",")
   end
   return post(at(n), '{"readings":[' .. table.concat(parts, ",") .. "]}")
 end
