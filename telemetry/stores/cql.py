@@ -24,6 +24,7 @@ READ_SECONDS = 5.0
 FETCH_ROWS = 2000
 IN_FLIGHT = 32
 AWAY = (DriverException, NoHostAvailable, ConnectionException, CQLEngineException, OSError)
+_opening = threading.Lock()
 Row = tuple[Any, ...]
 Bound = Any
 
@@ -97,6 +98,7 @@ def _open_session() -> Session:
 
     Opened in a thread of its own: Django keeps connections per thread and would try to reconnect
     this one at the start and the end of every request of a thread that has ever touched it.
+    One at a time: while it connects for one thread, cqlengine has None for every other.
     """
-    with ThreadPoolExecutor(max_workers=1) as executor:
+    with _opening, ThreadPoolExecutor(max_workers=1) as executor:
         return executor.submit(lambda: connections["cassandra"].connection.session).result()

@@ -189,7 +189,7 @@ def test_limits_are_on_at_values_that_never_bind():
     found = ground.environment(SERVERS)
     for name in ground.LIMITS:
         [limit] = limits(found[name])
-        assert limit.amount / limit.seconds > 100_000_000
+        assert limit.amount > 100_000 * 3600  # an hour of more than any machine answers
 
 
 def test_without_servers_it_says_how_to_start_them(monkeypatch, tmp_path):
