@@ -124,8 +124,9 @@ def publish(bench: Found | None = None, growth: Found | None = None) -> str:
     """Write the page and its figures; what is not given stays as it was published before."""
     known = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
     figures = {"bench": bench or known.get("bench"), "growth": growth or known.get("growth")}
+    made = page(**figures)
     FIGURES.write_text(as_json(figures))
-    PAGE.write_text(page(**figures))
+    PAGE.write_text(made)
     return str(PAGE.relative_to(ROOT))
 
 
@@ -242,8 +243,8 @@ def _lost(bench: Found) -> str:
 ## Nothing acknowledged is lost
 
 {readings["acknowledged"]:,} readings were acknowledged by 201 in this run, and every one was looked for in Cassandra
-afterwards by its device and time: **{readings["lost"]} lost**. ({readings["found"]:,} were found: wrk does not wait for
-its last answers.)
+afterwards by its device and time: **{readings["lost"]} lost**. ({readings["found"]:,} were found: at the end of
+each load wrk does not wait for what is under way, which is up to 100 readings for each of its connections.)
 """
 
 
