@@ -93,7 +93,7 @@ class Limit:
         units = [unit for reading in readings for unit in self._units(*reading)]
         units += [self._latest(*item) for item in dict(readings).items()]
         batches = []
-        for statements in packed(units, settings.INGEST_GROUP_BYTES):
+        for statements, _size in packed(units, settings.INGEST_GROUP_BYTES):
             batch = BatchStatement(BatchType.UNLOGGED)
             for statement in statements:
                 batch.add(statement)

@@ -86,7 +86,7 @@ class Meter:
 
 
 def rest(server: Server) -> None:
-    """Wait until the server has done what wrk did not wait for: the next case must not pay for it."""
+    """Wait until the server has done what wrk did not wait for, or the next case would pay."""
     for _ in range(REST_SECONDS * 5):
         spent = server.cpu_seconds()
         sleep(0.2)
