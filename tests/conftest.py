@@ -13,7 +13,7 @@ from django.conf import settings as django_settings
 from tests.api import Api, Somebody, Something
 from tests.environment import CHOICES, ROOT, STORES
 
-PURE = ("tests/lib/", "tests/clients/")  # or with a server of their own
+PURE = ("tests/lib/", "tests/clients/", "tests/bench/")  # or with a server of their own
 ADMIN, PASSWORD = "admin", "swordfish17"
 _number = itertools.count(1)
 

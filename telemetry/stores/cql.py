@@ -27,6 +27,7 @@ IN_FLIGHT = 32
 AWAY = (DriverException, NoHostAvailable, ConnectionException, CQLEngineException, OSError)
 # Reads that take long by themselves: asked of a second node too, they would load both.
 LONG = re.compile("ALLOW FILTERING|COUNT|GROUP BY")
+_opening = threading.Lock()
 Row = tuple[Any, ...]
 Bound = Any
 
@@ -110,6 +111,7 @@ def open_session() -> Session:
 
     Opened in a thread of its own: Django keeps connections per thread and would try to reconnect
     this one at the start and the end of every request of a thread that has ever touched it.
+    One at a time: while it connects for one thread, cqlengine has None for every other.
     """
-    with ThreadPoolExecutor(max_workers=1) as executor:
+    with _opening, ThreadPoolExecutor(max_workers=1) as executor:
         return executor.submit(lambda: connections["cassandra"].connection.session).result()
