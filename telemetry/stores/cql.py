@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from cassandra import DriverException, InvalidRequest
-from cassandra.cluster import NoHostAvailable, Session
+from cassandra.cluster import NoHostAvailable, ResponseFuture, Session
 from cassandra.connection import ConnectionException
 from cassandra.cqlengine import CQLEngineException
 from django.conf import settings
@@ -28,6 +28,7 @@ AWAY = (DriverException, NoHostAvailable, ConnectionException, CQLEngineExceptio
 # Reads that take long by themselves: asked of a second node too, they would load both. And what
 # is done once only.
 LONG = re.compile("ALLOW FILTERING|COUNT|GROUP BY|DISTINCT| IF ")
+_opening = threading.Lock()
 Row = tuple[Any, ...]
 Bound = Any
 
@@ -68,6 +69,13 @@ class Cql:
         rows: Iterable[Row] = session.execute(bound, timeout=timeout, execution_profile=PROFILE)
         return rows
 
+    def begin(self, statement: str, *parameters: Any, fetch: int) -> ResponseFuture:
+        """Begin to read, `fetch` rows at a time."""
+        session = self.session()
+        bound = self.prepared[statement].bind(parameters)
+        bound.fetch_size = fetch
+        return session.execute_async(bound, timeout=READ_SECONDS, execution_profile=PROFILE)
+
     def execute_all(self, statements: Iterable[tuple[Any, ...]]) -> None:
         """Execute each (statement, *parameters), IN_FLIGHT of them at once; wait for every one."""
         session = self.session()
@@ -84,7 +92,7 @@ class Cql:
                 future.result()
 
     def _connect(self) -> Session:
-        session = _open_session()
+        session = open_session()
         try:
             for name, statement in self._statements.items():
                 text = statement.format(ks=settings.CASSANDRA_KEYSPACE)
@@ -99,11 +107,12 @@ class Cql:
         return session
 
 
-def _open_session() -> Session:
+def open_session() -> Session:
     """The process's one session, as django-cassandra-engine registers it with cqlengine.
 
     Opened in a thread of its own: Django keeps connections per thread and would try to reconnect
     this one at the start and the end of every request of a thread that has ever touched it.
+    One at a time: while it connects for one thread, cqlengine has None for every other.
     """
-    with ThreadPoolExecutor(max_workers=1) as executor:
+    with _opening, ThreadPoolExecutor(max_workers=1) as executor:
         return executor.submit(lambda: connections["cassandra"].connection.session).result()
