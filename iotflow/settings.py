@@ -276,6 +276,8 @@ if CASSANDRA_HOSTS:
                 # Connecting while apps load would keep every command from starting without it.
                 "lazy_connect": True,
                 "retry_connect": True,
+                # Within a datacenter packing costs more than what it saves.
+                "compression": False,
                 "execution_profiles": {
                     EXEC_PROFILE_DEFAULT: profile(),
                     "telemetry": profile(
@@ -433,6 +435,7 @@ STRING_VALUE_BYTES = bounded("STRING_VALUE_BYTES", 1024, 1, 1 << 20)
 JSON_VALUE_BYTES = bounded("JSON_VALUE_BYTES", 4096, 2, 1 << 20)
 CLOCK_SKEW_SECONDS = bounded("CLOCK_SKEW_SECONDS", 600, 0, 366 * 86_400)
 TELEMETRY_RETENTION_DAYS = bounded("TELEMETRY_RETENTION_DAYS", 0, 0, 3650)
+ROLLUP_RETENTION_DAYS = bounded("ROLLUP_RETENTION_DAYS", 0, 0, 3650)
 USER_FEED_DAYS = bounded("USER_FEED_DAYS", 7, 1, 365)
 IDEMPOTENCY_HOURS = bounded("IDEMPOTENCY_HOURS", 24, 1, 24 * 365)
 INGEST_WAIT_MS = bounded("INGEST_WAIT_MS", 1500, 50, 10_000)

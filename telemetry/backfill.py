@@ -7,8 +7,10 @@ from typing import Any
 from devices.models import Device
 from events import log
 from events.kinds import Kind
+from iotflow.lib.timeparse import now_ms
 from telemetry import clock, commit
 from telemetry.readings import Reading, Value
+from telemetry.retention import age_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +30,28 @@ class Backfill:
         self._device = device
 
     def write(self, samples: Sequence[Sample]) -> list[tuple[Sample, str]]:
-        """Store the samples durably, at most IMPORT_GROUP; those the store refuses, with reasons.
+        """Store the samples durably, at most IMPORT_GROUP; those that are refused, with reasons:
+        by the store, or because they are older than they are kept.
 
         Raises StoreAway; then what `stored` counts is safe, and any of these may be stored too.
         Raises Device.DoesNotExist when the device was deleted meanwhile.
         """
-        self._device.refresh_from_db(fields=["latest_epoch"])
+        self._device.refresh_from_db(fields=["latest_epoch", "device_type"])
+        faults = [self._age_fault(sample) for sample in samples]
+        refused = [(sample, no) for sample, no in zip(samples, faults, strict=True) if no]
+        samples = [sample for sample, no in zip(samples, faults, strict=True) if not no]
         readings = [self._reading(sample) for sample in samples]
         refusals = commit.store(readings)
         commit.publish(
             [reading for reading, no in zip(readings, refusals, strict=True) if no is None]
         )
-        refused = [
+        unfit = [
             (sample, str(no))
             for sample, no in zip(samples, refusals, strict=True)
             if no is not None
         ]
-        self.stored += len(samples) - len(refused)
-        return refused
+        self.stored += len(samples) - len(unfit)
+        return [*refused, *unfit]
 
     def finish(self, source: str, actor: str, details: Mapping[str, Any] | None = None) -> None:
         """What has to follow, once, after the last write or after it broke off."""
@@ -58,6 +64,11 @@ class Backfill:
             payload={"readings": self.stored, "source": source, **(details or {})},
         )
 
+    def _age_fault(self, sample: Sample) -> str:
+        """Why a sample is too old for the device's retention; empty where it is not."""
+        errors = age_errors(self._device.device_type, sample.values, sample.time, now_ms())
+        return "; ".join(f"{name}: {' '.join(reasons)}" for name, reasons in errors.items())
+
     def _reading(self, sample: Sample) -> Reading:
         return Reading(
             device_id=self._device.pk,
@@ -66,4 +77,5 @@ class Backfill:
             written=clock.written(),
             values=sample.values,
             latest_epoch=self._device.latest_epoch,
+            device_type=self._device.device_type,
         )

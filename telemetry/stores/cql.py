@@ -91,7 +91,7 @@ class Cql:
                 future.result()
 
     def _connect(self) -> Session:
-        session = _open_session()
+        session = open_session()
         try:
             for name, statement in self._statements.items():
                 text = statement.format(ks=settings.CASSANDRA_KEYSPACE)
@@ -106,7 +106,7 @@ class Cql:
         return session
 
 
-def _open_session() -> Session:
+def open_session() -> Session:
     """The process's one session, as django-cassandra-engine registers it with cqlengine.
 
     Opened in a thread of its own: Django keeps connections per thread and would try to reconnect
