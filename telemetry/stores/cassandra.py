@@ -329,14 +329,13 @@ class CassandraStore:
         self, reading: Reading, now: int, marks: list[tuple[Any, ...]]
     ) -> Iterator["Unit"]:
         """What a reading writes, partition by partition; its latest values apart."""
-        day, rules = _day(reading.time), retention.rules()
-        every = list(cells_of(reading))
+        day = _day(reading.time)
         ttls = {
             key: ttl
-            for key, _ in every
-            if (ttl := _ttl(rules.cell_expiry(reading, key), now)) is not None
+            for key, expires in retention.rules().expiries(reading).items()
+            if (ttl := _ttl(expires, now)) is not None
         }
-        cells = [(key, cell) for key, cell in every if key in ttls]
+        cells = [(key, cell) for key, cell in cells_of(reading) if key in ttls]
         if not cells:
             return  # all of it has expired on the way
         values = [

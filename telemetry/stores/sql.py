@@ -228,8 +228,9 @@ class SqlStore:
                     **cell._asdict(),
                 )
                 for reading in readings
+                for expiries in (rules.expiries(reading),)
                 for key, cell in cells_of(reading)
-                if (expires := rules.cell_expiry(reading, key)) is None or expires > now
+                if (expires := expiries[key]) is None or expires > now
             ),
             update_conflicts=True,
             unique_fields=["device_id", "ts", "key"],
