@@ -46,12 +46,14 @@ from telemetry.stores.base import Holder, Overdue, Refused
 from telemetry.stores.cells import METADATA_KEY, Cell, from_cell, to_cell, to_reading
 from telemetry.stores.cql import (
     AWAY,
+    FETCH_ROWS,
     IN_FLIGHT,
     PROFILE,
     READ_SECONDS,
     REQUEST_SECONDS,
     Bound,
     Cql,
+    Row,
     open_session,
 )
 from telemetry.stores.sql import cells_of, feed_start
@@ -126,7 +128,13 @@ STATEMENTS = {
 }
 
 ROW_BYTES = 120
+IN_FLIGHT_BYTES = 2_000_000
 SEARCH_DAYS = 100
+DAYS_AHEAD = 16
+DAYS_UNASKED = 3
+READ_AHEAD = 500
+FETCH_LEAST = 50
+WIDTHS = 20_000
 # In µs, later than any event time: or what is dated ahead would outlive its deletion.
 LATE = 1000 * LATEST + 999
 
@@ -141,6 +149,7 @@ class CassandraStore:
         self.reads = Breaker("Cassandra", *AWAY, failures=2, pause=1.0)
         self._cql = Cql(STATEMENTS)
         self._marked = Marks()
+        self._widths = Widths()
 
     def write(self, readings: Sequence[Reading]) -> None:
         with self.breaker.guard():
@@ -306,6 +315,7 @@ class CassandraStore:
                 timeout=REQUEST_SECONDS,
                 execution_profile=PROFILE,
             ).one()
+            self._cql.execute("latest", 0, 0)  # one node answers also where too few do
             return f"Apache Cassandra {row[0]}"
 
     def is_away(self) -> bool:
@@ -319,10 +329,10 @@ class CassandraStore:
         # Only the newest of a measurement in the group is worth writing as its latest value.
         types = {reading.device_id: reading.device_type for reading in readings}
         units += [
-            Unit(self._bind_latest(place, types[place[0]], values, now), _latest_bytes(values))
+            self._latest_unit(place, types[place[0]], values, now)
             for place, values in newest(readings).items()
         ]
-        self._send(packed(units, settings.INGEST_GROUP_BYTES))
+        self._send(units)
         self._marked.add(marks)
 
     def _units_of(
@@ -392,12 +402,12 @@ class CassandraStore:
             # Longer than its newest row, which may come at the end of the hour or of the mark.
             yield self._cql.prepared["mark_hour"].bind((*hour[1:], left + 3600 + MARK_SECONDS))
 
-    def _bind_latest(
+    def _latest_unit(
         self, place: Place, device_type: str, values: dict[str, LatestValue], now: int
-    ) -> list[Bound]:
+    ) -> "Unit":
         """The values written as the latest of a place, each at its own time."""
         rules, statement = retention.rules(), self._cql.prepared["write_latest"]
-        return [
+        bound = [
             statement.bind(
                 (
                     *place,
@@ -411,80 +421,99 @@ class CassandraStore:
             for key, latest in values.items()
             if (ttl := _ttl(rules.expiry(device_type, key, latest.time), now)) is not None
         ]
+        size = sum(_cell_bytes(key, to_cell(latest.value)) for key, latest in values.items())
+        return Unit(bound, size)
 
-    def _send(self, chunks: Iterable[list[Bound]]) -> None:
-        """Send each chunk in one batch per set of replicas; wait for every one."""
+    def _send(self, units: list["Unit"]) -> None:
+        """Send the units in batches, one or more per set of replicas; wait for every one.
+
+        Each has REQUEST_SECONDS from when it is sent, so that not all large ones go at once.
+        """
         session = self._cql.session()
-        futures: deque[ResponseFuture] = deque()
-        for chunk in chunks:
-            for statements in self._by_replicas(session, chunk):
-                if len(futures) == IN_FLIGHT:
-                    futures.popleft().result()
+        futures: deque[tuple[ResponseFuture, int]] = deque()
+        flying = 0
+        for group in by_replicas(session, [unit for unit in units if unit.statements]):
+            for statements, size in packed(group, settings.INGEST_GROUP_BYTES):
+                while futures and (len(futures) == IN_FLIGHT or flying + size > IN_FLIGHT_BYTES):
+                    future, landed = futures.popleft()
+                    future.result()
+                    flying -= landed
                 batch = BatchStatement(BatchType.UNLOGGED)
+                # So that a second node is asked when the first is slow; not with what is slow
+                # because it is large.
+                batch.is_idempotent = size <= settings.INGEST_GROUP_BYTES
                 for statement in statements:
                     batch.add(statement)
-                futures.append(
-                    session.execute_async(batch, timeout=REQUEST_SECONDS, execution_profile=PROFILE)
+                future = session.execute_async(
+                    batch, timeout=REQUEST_SECONDS, execution_profile=PROFILE
                 )
-        for future in futures:
+                futures.append((future, size))
+                flying += size
+        for future, _ in futures:
             future.result()
-
-    def _by_replicas(self, session: Session, statements: list[Bound]) -> list[list[Bound]]:
-        """Statements by the nodes that hold them, so that no coordinator carries foreign ones."""
-        metadata = session.cluster.metadata
-        if len(metadata.all_hosts()) <= 1:
-            return [statements]
-        groups: dict[Any, list[Bound]] = {}
-        for statement in statements:
-            replicas = metadata.get_replicas(settings.CASSANDRA_KEYSPACE, statement.routing_key)
-            groups.setdefault(tuple(sorted(str(host.host_id) for host in replicas)), []).append(
-                statement
-            )
-        return list(groups.values())
 
     # --- reading ---------------------------------------------------------------------------------
     def _history(self, query: HistoryQuery) -> HistoryPage:
-        """Read day by day, page by page, until `limit` readings or HISTORY_SCAN_ROWS rows."""
+        """Read until `limit` readings or HISTORY_SCAN_ROWS rows."""
         start, end = query.bounds
         readings: list[StoredReading] = []
-        scanned = 0
+        scanned = times = 0
         last = None
-        for moment, cells in self._by_time(query, start, end):
-            scanned += len(cells)
+        for moment, rows in self._by_time(query, start, end, query.limit + 1):
+            scanned += len(rows)
             full = len(readings) == query.limit or scanned > settings.HISTORY_SCAN_ROWS
             if full and last is not None:
-                return HistoryPage(readings, last)
-            if query.fields:
-                cells = {k: c for k, c in cells.items() if not k or k in query.fields}
-            if reading := to_reading(moment, cells):
+                break
+            times += 1
+            if reading := to_reading(moment, rows, query.fields):
                 readings.append(reading)
             last = moment
-        return HistoryPage(readings, None)
+        else:
+            last = None
+        self._widths.note(query.device_id, scanned, times)
+        return HistoryPage(readings, last)
 
     def _by_time(
-        self, query: HistoryQuery, start: int, end: int
-    ) -> Iterator[tuple[int, dict[str, Cell]]]:
-        """The cells of each time of a device, in the order asked for."""
+        self, query: HistoryQuery, start: int, end: int, times: int
+    ) -> Iterator[tuple[int, list[Row]]]:
+        """The rows of each time of a device, in the order asked for, those of a time by name.
+
+        About so many `times` are read at once.
+        """
+        rows = self._rows(query, start, end, self._widths.rows(query.device_id, times))
+        for moment, group in groupby(rows, key=itemgetter(0)):
+            found = list(group)
+            yield moment, found if query.descending else found[::-1]
+
+    def _rows(self, query: HistoryQuery, start: int, end: int, fetch: int) -> Iterator[Row]:
+        """Rows of a device, `fetch` of a day at a time.
+
+        While there are few in a day, more and more of the next days are read ahead.
+        """
         if start > end:
             return
         statement = "day" if query.descending else "day_rising"
-        for day in self._days(query.device_id, start, end, query.descending):
-            time: int | None = None
-            cells: dict[str, Cell] = {}
-            for ts, key, *cell in self._cql.read(
-                statement, query.device_id, day, _bound(start), _bound(end)
-            ):
-                if ts != time:
-                    if time is not None:
-                        yield time, cells
-                    time, cells = ts, {}
-                cells[key] = Cell(*cell)
-            if time is not None:
-                yield time, cells
+        bounds = _bound(start), _bound(end)
+        days = self._days(query.device_id, start, end, query.descending)
+        ahead: deque[ResponseFuture] = deque()
+        wanted = 1
+        while True:
+            for day in islice(days, wanted - len(ahead)):
+                ahead.append(self._cql.begin(statement, query.device_id, day, *bounds, fetch=fetch))
+            if not ahead:
+                return
+            yield from ahead.popleft().result()
+            wanted = min(2 * wanted, DAYS_AHEAD)
 
     def _days(self, device_id: int, start: int, end: int, descending: bool) -> Iterator[date]:
+        """The days that may have data: those that have, unless there are but a few to look at."""
+        first, last = _day(start), _day(end)
+        if (last - first).days < DAYS_UNASKED:
+            days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
+            yield from reversed(days) if descending else days
+            return
         statement = "days" if descending else "days_rising"
-        for (day,) in self._cql.read(statement, device_id, _day(start), _day(end)):
+        for (day,) in self._cql.read(statement, device_id, first, last):
             yield day
 
     def _hours(self, owner_id: int, start: int, end: int) -> Iterator[tuple[int, list[int]]]:
@@ -538,9 +567,9 @@ class CassandraStore:
         return next(self._latest([(place[0], place[1])]))
 
     def _put_latest(self, deletion: Deletion, values: dict[str, LatestValue]) -> None:
-        place = deletion.device_id, deletion.next_epoch
-        if bound := self._bind_latest(place, deletion.device_type, values, now_ms()):
-            self._send([bound])  # one partition, one batch
+        if values:
+            place = deletion.device_id, deletion.next_epoch
+            self._send([self._latest_unit(place, deletion.device_type, values, now_ms())])
 
     def _move_latest(self, deletion: Deletion) -> None:
         """Write the latest values that are left into the next epoch.
@@ -552,11 +581,12 @@ class CassandraStore:
         missing = set(known) - set(kept)
         query = HistoryQuery(deletion.device_id, EARLIEST, LATEST, limit=1)
         scanned = 0
-        for moment, cells in self._by_time(query, EARLIEST, LATEST) if missing else ():
-            for name in missing & set(cells):
-                kept[name] = LatestValue(moment, 0, from_cell(cells[name]))
-            missing -= set(cells)
-            scanned += len(cells)
+        for moment, rows in self._by_time(query, EARLIEST, LATEST, READ_AHEAD) if missing else ():
+            for _, name, *cell in rows:
+                if name in missing:
+                    kept[name] = LatestValue(moment, 0, from_cell(Cell(*cell)))
+                    missing.remove(name)
+            scanned += len(rows)
             if not missing or scanned > settings.HISTORY_SCAN_ROWS:
                 break
         self._put_latest(deletion, kept)
@@ -654,8 +684,8 @@ class Unit(NamedTuple):
     size: int
 
 
-def packed(units: Iterable[Unit], most: int) -> Iterator[list[Bound]]:
-    """The units' statements in batches of `most` bytes at the most.
+def packed(units: Iterable[Unit], most: int) -> Iterator[tuple[list[Bound], int]]:
+    """The units' statements in batches of `most` bytes at the most, and how many they are.
 
     A unit that is larger by itself is a batch of its own: Cassandra bounds the size of batches
     across partitions only.
@@ -664,12 +694,38 @@ def packed(units: Iterable[Unit], most: int) -> Iterator[list[Bound]]:
     size = 0
     for unit in units:
         if batch and size + unit.size > most:
-            yield batch
+            yield batch, size
             batch, size = [], 0
         batch += unit.statements
         size += unit.size
     if batch:
-        yield batch
+        yield batch, size
+
+
+def by_replicas(session: Session, units: list[Unit]) -> list[list[Unit]]:
+    """Units by the nodes that hold them, so that no coordinator carries foreign partitions.
+
+    Where every node holds everything, as three do at a replication factor of three, that is one
+    group, found with one look at the ring instead of one for each unit.
+    """
+    if not units:
+        return []
+    metadata = session.cluster.metadata
+    nodes = metadata.all_hosts()
+    if len(nodes) == 1 or len(_replicas(metadata, units[0])) == len(nodes):
+        return [units]
+    here = settings.CASSANDRA_DATACENTER
+    near = frozenset(id(node) for node in nodes if here in ("", node.datacenter))
+    groups: dict[frozenset[int], list[Unit]] = {}
+    for unit in units:
+        groups.setdefault(near.intersection(map(id, _replicas(metadata, unit))), []).append(unit)
+    return list(groups.values())
+
+
+def _replicas(metadata: Any, unit: Unit) -> list[Any]:
+    key = unit.statements[0].routing_key
+    replicas: list[Any] = metadata.get_replicas(settings.CASSANDRA_KEYSPACE, key)
+    return replicas
 
 
 class Marks:
@@ -695,8 +751,21 @@ class _Silent:
         """sync_cassandra tells every table; setup_stores tells the store."""
 
 
-def _latest_bytes(values: dict[str, LatestValue]) -> int:
-    return sum(_cell_bytes(key, to_cell(latest.value)) for key, latest in values.items())
+class Widths:
+    """How many rows a reading of a device has, as last seen: so no more are read than asked for."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, int] = {}
+
+    def rows(self, device_id: int, times: int) -> int:
+        """How many rows to read at once for so many times."""
+        return min(max(times * self._of.get(device_id, 4), FETCH_LEAST), FETCH_ROWS)
+
+    def note(self, device_id: int, rows: int, times: int) -> None:
+        if times:
+            if len(self._of) >= WIDTHS:
+                self._of.clear()
+            self._of[device_id] = -(-rows // times)
 
 
 def _cell_bytes(key: str, cell: Cell) -> int:
