@@ -276,6 +276,8 @@ if CASSANDRA_HOSTS:
                 # Connecting while apps load would keep every command from starting without it.
                 "lazy_connect": True,
                 "retry_connect": True,
+                # Within a datacenter packing costs more than what it saves.
+                "compression": False,
                 "execution_profiles": {
                     EXEC_PROFILE_DEFAULT: profile(),
                     "telemetry": profile(

@@ -7,6 +7,7 @@ which Cassandra applies whole or not at all.
 
 import logging
 import re
+import struct
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 
 from cassandra import InvalidRequest
 from cassandra.cluster import ResponseFuture, Session
-from cassandra.query import UNSET_VALUE, BatchStatement, BatchType
+from cassandra.query import BatchStatement, BatchType
 from django.conf import settings
 from django.core.management import call_command
 
@@ -42,8 +43,9 @@ from telemetry.readings import (
     newest,
 )
 from telemetry.retention import Keeping
+from telemetry.stores import packing
 from telemetry.stores.base import Holder, Overdue, Refused
-from telemetry.stores.cells import METADATA_KEY, Cell, from_cell, to_cell, to_reading
+from telemetry.stores.cells import METADATA_KEY, Cell, from_cell, to_reading
 from telemetry.stores.cql import (
     AWAY,
     FETCH_ROWS,
@@ -56,7 +58,8 @@ from telemetry.stores.cql import (
     Row,
     open_session,
 )
-from telemetry.stores.sql import cells_of, feed_start
+from telemetry.stores.packing import UNSET, bound, integer, long, short
+from telemetry.stores.sql import feed_start, values_of
 from telemetry.tables import TABLES
 
 logger = logging.getLogger(__name__)
@@ -156,7 +159,7 @@ class CassandraStore:
             self._cql.session()
             try:
                 self._write(merged(readings))
-            except (InvalidRequest, TypeError, ValueError) as error:
+            except (InvalidRequest, TypeError, ValueError, struct.error) as error:
                 if UNCONFIGURED.search(str(error)):
                     logger.exception("Cassandra has lost its tables; run manage.py setup_stores")
                     raise StoreAway("Cassandra") from error
@@ -324,7 +327,7 @@ class CassandraStore:
     # --- writing ---------------------------------------------------------------------------------
     def _write(self, readings: Sequence[Reading]) -> None:
         now = now_ms()
-        marks: list[tuple[Any, ...]] = []
+        marks: dict[tuple[Any, ...], None] = {}
         units = [unit for reading in readings for unit in self._units_of(reading, now, marks)]
         # Only the newest of a measurement in the group is worth writing as its latest value.
         types = {reading.device_id: reading.device_type for reading in readings}
@@ -336,69 +339,65 @@ class CassandraStore:
         self._marked.add(marks)
 
     def _units_of(
-        self, reading: Reading, now: int, marks: list[tuple[Any, ...]]
+        self, reading: Reading, now: int, marks: dict[tuple[Any, ...], None]
     ) -> Iterator["Unit"]:
         """What a reading writes, partition by partition; its latest values apart."""
-        day = _day(reading.time)
-        ttls = {
-            key: ttl
-            for key, expires in retention.rules().expiries(reading).items()
-            if (ttl := _ttl(expires, now)) is not None
-        }
-        cells = [(key, cell) for key, cell in cells_of(reading) if key in ttls]
-        if not cells:
-            return  # all of it has expired on the way
-        values = [
-            self._cql.prepared["write"].bind(
-                (
-                    reading.device_id,
-                    day,
-                    reading.time,
-                    key,
-                    *(UNSET_VALUE if part is None else part for part in cell),
-                    reading.written,
-                    ttls[key],
-                )
-            )
-            for key, cell in cells
-        ]
-        yield Unit(values, sum(_cell_bytes(key, cell) for key, cell in cells))
-        if left := _feed_ttl(reading, now):
+        expiries, statement = retention.rules().expiries(reading), self._cql.prepared["write"]
+        place = long(reading.device_id), packing.day(reading.time), long(reading.time)
+        written, size = long(reading.written), 0
+        ttls: dict[str, int] = {}
+        rows = []
+        for key, value in values_of(reading):
+            ttl = _ttl(expiries[key], now)
+            if ttl is None:
+                continue  # it has expired on the way
+            ttls[key] = ttl
+            cell = packing.cell(value)
+            rows.append(bound(statement, *place, key.encode(), *cell, written, integer(ttl)))
+            size += ROW_BYTES + len(key) + (0 if cell[-1] is UNSET else len(cell[-1]))
+        if not rows:
+            return
+        yield Unit(rows, size)
+        left = _feed_ttl(reading, now)
+        if left:
             yield self._feed_unit(reading, left, ttls)
-        for bound in self._new_marks(reading, now, marks):
-            yield Unit([bound], ROW_BYTES)
+        for statement in self._new_marks(reading, left, marks):
+            yield Unit([statement], ROW_BYTES)
 
     def _feed_unit(self, reading: Reading, left: int, ttls: dict[str, int]) -> "Unit":
         """The reading in its owner's feed: one statement, or more where some values expire before
         they leave it.
         """
-        by_ttl: dict[int, dict[str, str]] = {}
+        by_ttl: dict[int, dict[str, bytes]] = {}
+        size = 0
         for key, value in reading.values.items():
             if key in ttls:
-                texts = by_ttl.setdefault(min(left, ttls[key] or left), {})
-                texts[key] = json.dumps(value).decode()
-        place = (*_feed_key(reading), reading.time, reading.device_id)
+                text = json.dumps(value)
+                by_ttl.setdefault(min(left, ttls[key] or left), {})[key] = text
+                size += ROW_BYTES + len(key) + len(text)
+        owner, hour, shard = _feed_key(reading)
+        place = long(owner), long(hour), short(shard), long(reading.time), long(reading.device_id)
+        written, statement = long(reading.written), self._cql.prepared["write_feed"]
         entries = [
-            self._cql.prepared["write_feed"].bind((reading.written, ttl, texts, *place))
+            bound(statement, written, integer(ttl), packing.texts(texts), *place)
             for ttl, texts in by_ttl.items()
         ]
-        every = (item for texts in by_ttl.values() for item in texts.items())
-        return Unit(entries, sum(ROW_BYTES + len(key) + 4 * len(text) for key, text in every))
+        return Unit(entries, size)
 
     def _new_marks(
-        self, reading: Reading, now: int, marks: list[tuple[Any, ...]]
+        self, reading: Reading, left: int, marks: dict[tuple[Any, ...], None]
     ) -> Iterator[Bound]:
-        """Statements that note the day, and the owner's hour, unless they were noted lately."""
+        """Statements that note the day, and the owner's hour, unless they were noted lately.
+
+        `left` is how many seconds the reading stays in the feed.
+        """
         day = ("mark_day", reading.device_id, _day(reading.time))
-        if self._marked.is_new(day) and day not in marks:
-            marks.append(day)
+        if day not in marks and self._marked.is_new(day):
+            marks[day] = None
             yield self._cql.prepared["mark_day"].bind(day[1:])
-        left = _feed_ttl(reading, now)
-        if not left:
-            return
         hour = ("mark_hour", *_feed_key(reading))
-        if self._marked.is_new(hour) and hour not in marks:
-            marks.append(hour)
+        if left and hour not in marks and self._marked.is_new(hour):
+            marks[hour] = None
             # Longer than its newest row, which may come at the end of the hour or of the mark.
             yield self._cql.prepared["mark_hour"].bind((*hour[1:], left + 3600 + MARK_SECONDS))
 
@@ -407,22 +406,17 @@ class CassandraStore:
     ) -> "Unit":
         """The values written as the latest of a place, each at its own time."""
         rules, statement = retention.rules(), self._cql.prepared["write_latest"]
-        bound = [
-            statement.bind(
-                (
-                    *place,
-                    key,
-                    latest.time,
-                    (latest.written, *to_cell(latest.value)),
-                    1000 * latest.time,
-                    ttl,
-                )
-            )
-            for key, latest in values.items()
-            if (ttl := _ttl(rules.expiry(device_type, key, latest.time), now)) is not None
-        ]
-        size = sum(_cell_bytes(key, to_cell(latest.value)) for key, latest in values.items())
-        return Unit(bound, size)
+        device_id, epoch = long(place[0]), integer(place[1])
+        rows, size = [], 0
+        for key, latest in values.items():
+            ttl = _ttl(rules.expiry(device_type, key, latest.time), now)
+            if ttl is None:
+                continue
+            name, value = key.encode(), packing.latest_value(latest.written, latest.value)
+            time = long(latest.time), value, long(1000 * latest.time)
+            rows.append(bound(statement, device_id, epoch, name, *time, integer(ttl)))
+            size += ROW_BYTES + len(name) + len(value)
+        return Unit(rows, size)
 
     def _send(self, units: list["Unit"]) -> None:
         """Send the units in batches, one or more per set of replicas; wait for every one.
@@ -766,11 +760,6 @@ class Widths:
             if len(self._of) >= WIDTHS:
                 self._of.clear()
             self._of[device_id] = -(-rows // times)
-
-
-def _cell_bytes(key: str, cell: Cell) -> int:
-    """About what a value takes in a batch; text counted as if of four bytes a character."""
-    return ROW_BYTES + len(key) + 4 * len(cell.text_value or "")
 
 
 def _ttl(expires: int | None, now: int) -> int | None:

@@ -223,11 +223,11 @@ class SqlStore:
                     ts=reading.time,
                     key=key,
                     expires=expires,
-                    **cell._asdict(),
+                    **to_cell(value)._asdict(),
                 )
                 for reading in readings
                 for expiries in (rules.expiries(reading),)
-                for key, cell in cells_of(reading)
+                for key, value in values_of(reading)
                 if (expires := expiries[key]) is None or expires > now
             ),
             update_conflicts=True,
@@ -289,12 +289,11 @@ class SqlStore:
             )
 
 
-def cells_of(reading: Reading) -> Iterable[tuple[str, Cell]]:
-    """The cells that a reading is stored as, its metadata among them."""
-    for key, value in reading.values.items():
-        yield key, to_cell(value)
+def values_of(reading: Reading) -> Iterable[tuple[str, Value]]:
+    """The values that a reading is stored as, its metadata among them."""
+    yield from reading.values.items()
     if reading.metadata is not None:
-        yield METADATA_KEY, to_cell(dict(reading.metadata))
+        yield METADATA_KEY, dict(reading.metadata)
 
 
 def feed_start(now: int) -> int:
