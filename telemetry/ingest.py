@@ -178,6 +178,8 @@ class Committer:
         """Store the group and answer every ticket of it, whatever happens."""
         try:
             admitted = _admitted(group)
+            if not admitted:
+                return
             readings = _readings(admitted)
             stored = []
             for ticket, reading, refusal in zip(
