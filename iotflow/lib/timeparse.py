@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NAIVE_EPOCH = EPOCH.replace(tzinfo=None)
 MILLISECOND = timedelta(milliseconds=1)
 EARLIEST = (datetime.min.replace(tzinfo=UTC) - EPOCH) // MILLISECOND
 LATEST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MILLISECOND
@@ -46,7 +47,7 @@ def to_datetime(ms: int) -> datetime:
 
 def format_ms(ms: int) -> str:
     """ISO 8601 in UTC with milliseconds and Z: `2024-12-04T17:30:00.000Z`."""
-    return to_datetime(ms).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    return (NAIVE_EPOCH + ms * MILLISECOND).isoformat("T", "milliseconds") + "Z"
 
 
 def format_datetime(moment: datetime | None) -> str | None:

@@ -17,8 +17,7 @@ from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import EARLIEST, now_ms
 from telemetry.backfill import Backfill, Sample
 from telemetry.importing import BadFile, CsvFile, Noted, Tally, span
-
-ID_DIGITS = 18
+from telemetry.management.naming import find_device, readings
 
 
 class Command(BaseCommand):
@@ -170,28 +169,6 @@ def size_of(descriptor: int) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def find_device(name_or_id: str, owner: str | None) -> Device:
-    """The device of this id, else of this name. CommandError where there is none or several."""
-    devices = Device.objects.select_related("owner")
-    if owner is not None:
-        devices = devices.filter(owner__username__iexact=owner)
-    of_whom = "" if owner is None else f" of {owner}"
-    if name_or_id.isascii() and name_or_id.isdigit() and len(name_or_id) <= ID_DIGITS:
-        by_id: Device | None = devices.filter(pk=int(name_or_id)).first()
-        if by_id is not None:
-            return by_id
-    found: list[Device] = list(devices.filter(name=name_or_id)[:10])
-    if not found:
-        raise CommandError(f"There is no device{of_whom} with the name or id “{name_or_id}”.")
-    if len(found) > 1:
-        choices = ", ".join(f"{device.pk} ({device.owner.username})" for device in found)
-        raise CommandError(
-            f"Several devices are named “{name_or_id}”: {choices}. "
-            "Give --owner USERNAME, or the id as --device."
-        )
-    return found[0]
-
-
 def zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
@@ -214,10 +191,6 @@ def mapping(options: dict[str, Any]) -> dict[str, str] | None:
             raise CommandError(f"--map names column “{column}” twice.")
         columns[column] = measurement
     return columns
-
-
-def readings(count: int) -> str:
-    return f"{count:,} reading{'' if count == 1 else 's'}"
 
 
 def skipped(bad: Noted) -> str:
