@@ -1,14 +1,19 @@
 """Readings that are written past the committer, by imports: many of one device at a time."""
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+
+from django.conf import settings
 
 from devices.models import Device
 from events import log
 from events.kinds import Kind
 from telemetry import clock, commit
 from telemetry.readings import Reading, Value
+from telemetry.stores import Refused, telemetry_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +23,11 @@ class Sample:
     time: int
     values: Mapping[str, Value]
     line: int = 0
+    metadata: Mapping[str, Any] | None = None
+
+
+Refusals = list[Refused | None]
+Written = tuple[Sequence[Sample], list[tuple[Sample, str]]]  # a group, and what was refused of it
 
 
 class Backfill:
@@ -33,12 +43,38 @@ class Backfill:
         Raises StoreAway; then what `stored` counts is safe, and any of these may be stored too.
         Raises Device.DoesNotExist when the device was deleted meanwhile.
         """
-        self._device.refresh_from_db(fields=["latest_epoch"])
-        readings = [self._reading(sample) for sample in samples]
-        refusals = commit.store(readings)
-        commit.publish(
-            [reading for reading, no in zip(readings, refusals, strict=True) if no is None]
-        )
+        return self._counted(samples, _store(self._readings(samples)))
+
+    def write_all(self, groups: Iterable[Sequence[Sample]]) -> Generator[Written]:
+        """The same for any number of groups; each, in order, when it is stored.
+
+        On Cassandra IMPORT_WRITERS of them are on their way at a time, and it does not matter
+        which arrives first: the later in order counts. The relational store takes one after
+        another.
+        """
+        if not telemetry_store().is_cassandra:
+            for group in groups:
+                yield group, self.write(group)
+            return
+        waiting: deque[tuple[Sequence[Sample], Future[Refusals]]] = deque()
+        with ThreadPoolExecutor(settings.IMPORT_WRITERS, "import") as pool:
+            try:
+                for group in groups:
+                    waiting.append((group, pool.submit(_store, self._readings(group))))
+                    if len(waiting) > settings.IMPORT_WRITERS:
+                        yield self._next(waiting)
+                while waiting:
+                    yield self._next(waiting)
+            finally:  # broken off: what is on its way arrives all the same
+                for group, future in waiting:
+                    if future.exception() is None:
+                        self._counted(group, future.result())
+
+    def _next(self, waiting: deque[tuple[Sequence[Sample], Future[Refusals]]]) -> Written:
+        group, future = waiting.popleft()
+        return group, self._counted(group, future.result())
+
+    def _counted(self, samples: Sequence[Sample], refusals: Refusals) -> list[tuple[Sample, str]]:
         refused = [
             (sample, str(no))
             for sample, no in zip(samples, refusals, strict=True)
@@ -46,6 +82,10 @@ class Backfill:
         ]
         self.stored += len(samples) - len(refused)
         return refused
+
+    def _readings(self, samples: Sequence[Sample]) -> list[Reading]:
+        self._device.refresh_from_db(fields=["latest_epoch"])
+        return [self._reading(sample) for sample in samples]
 
     def finish(self, source: str, actor: str, details: Mapping[str, Any] | None = None) -> None:
         """What has to follow, once, after the last write or after it broke off."""
@@ -65,5 +105,12 @@ class Backfill:
             time=sample.time,
             written=clock.written(),
             values=sample.values,
+            metadata=sample.metadata,
             latest_epoch=self._device.latest_epoch,
         )
+
+
+def _store(readings: Sequence[Reading]) -> Refusals:
+    refusals = commit.store(readings)
+    commit.publish([reading for reading, no in zip(readings, refusals, strict=True) if no is None])
+    return refusals

@@ -11,11 +11,9 @@ from typing import Protocol
 from iotflow.lib import json
 from iotflow.lib.errors import error_body
 from iotflow.lib.timeparse import format_ms
+from telemetry.formula import harmless
 from telemetry.readings import StoredReading, Value
 from telemetry.selectors import reading_body
-
-# A spreadsheet takes a text that begins so for a formula.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Encoder(Protocol):
@@ -70,15 +68,6 @@ class Csv:
     def _cells(self, reading: StoredReading) -> list[str]:
         find = reading.values.get
         return [format_ms(reading.time), *[_cell(find(name)) for name in self._names]]
-
-
-def harmless(text: str) -> str:
-    return f"'{text}" if text.startswith(FORMULA) else text
-
-
-def harmful(text: str) -> str:
-    """What `harmless` was given."""
-    return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA) else text
 
 
 def _rows(rows: Iterable[list[str]]) -> bytes:

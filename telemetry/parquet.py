@@ -1,8 +1,8 @@
-"""Parquet: readings as a table that any tool reads with its types, and tables as readings.
+"""Readings as Parquet: a table that any tool reads with its types.
 
-The one file that imports pyarrow. It is imported where Parquet is asked for, not before.
+Imported where Parquet is asked for and not before, for pyarrow is large: 80 MB of memory.
 
-A table has a row for each value (docs/adr/0024), so its columns are the same whatever a device
+The table has a row for each value (docs/adr/0024), so its columns are the same whatever a device
 measures, and a measurement that changes its type or appears late changes nothing.
 """
 
