@@ -1,5 +1,7 @@
 """Readings that are written past the committer, by imports: many of one device at a time."""
 
+import threading
+import time
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +13,7 @@ from django.conf import settings
 from devices.models import Device
 from events import log
 from events.kinds import Kind
+from iotflow.lib.errors import StoreAway
 from telemetry import clock, commit
 from telemetry.readings import Reading, Value
 from telemetry.stores import Refused, telemetry_store
@@ -26,6 +29,7 @@ class Sample:
     metadata: Mapping[str, Any] | None = None
 
 
+PATIENCE_SECONDS, PAUSE_SECONDS = 30.0, 1.0
 Refusals = list[Refused | None]
 Written = tuple[Sequence[Sample], list[tuple[Sample, str]]]  # a group, and what was refused of it
 
@@ -49,23 +53,27 @@ class Backfill:
         """The same for any number of groups; each, in order, when it is stored.
 
         On Cassandra IMPORT_WRITERS of them are on their way at a time, and it does not matter
-        which arrives first: the later in order counts. The relational store takes one after
-        another.
+        which arrives first: the later in order counts. One that it does not take in time is tried
+        again for PATIENCE_SECONDS. The relational store takes one after another.
         """
         if not telemetry_store().is_cassandra:
             for group in groups:
                 yield group, self.write(group)
             return
+        stop = threading.Event()
         waiting: deque[tuple[Sequence[Sample], Future[Refusals]]] = deque()
         with ThreadPoolExecutor(settings.IMPORT_WRITERS, "import") as pool:
             try:
                 for group in groups:
-                    waiting.append((group, pool.submit(_store, self._readings(group))))
+                    waiting.append(
+                        (group, pool.submit(_store_patiently, self._readings(group), stop))
+                    )
                     if len(waiting) > settings.IMPORT_WRITERS:
                         yield self._next(waiting)
                 while waiting:
                     yield self._next(waiting)
             finally:  # broken off: what is on its way arrives all the same
+                stop.set()
                 for group, future in waiting:
                     if future.exception() is None:
                         self._counted(group, future.result())
@@ -114,3 +122,14 @@ def _store(readings: Sequence[Reading]) -> Refusals:
     refusals = commit.store(readings)
     commit.publish([reading for reading, no in zip(readings, refusals, strict=True) if no is None])
     return refusals
+
+
+def _store_patiently(readings: Sequence[Reading], stop: threading.Event) -> Refusals:
+    """A full-speed import can keep a server too busy to answer in time: it is given a moment."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return _store(readings)
+        except StoreAway:
+            if time.monotonic() > until or stop.wait(PAUSE_SECONDS):
+                raise
