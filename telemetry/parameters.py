@@ -29,13 +29,12 @@ class HistoryParameters:
     cursor: HistoryCursor | None
 
 
-def parse_history(request: Request) -> HistoryParameters:
+def parse_history(query: QueryDict) -> HistoryParameters:
     """The query string of a history; a 400 names what is wrong."""
-    query = request.query_params
     descending = _descending(query, "desc")
     return HistoryParameters(
         span=_span(query),
-        limit=whole_number(request, "limit", settings.HISTORY_LIMIT, 1, settings.HISTORY_LIMIT_MAX),
+        limit=whole_number(query, "limit", settings.HISTORY_LIMIT, 1, settings.HISTORY_LIMIT_MAX),
         descending=descending,
         fields=_fields(query),
         cursor=_history_cursor(query, descending),
@@ -49,12 +48,11 @@ class FeedParameters:
     cursor: FeedCursor | None
 
 
-def parse_feed(request: Request) -> FeedParameters:
-    query = request.query_params
+def parse_feed(query: QueryDict) -> FeedParameters:
     return FeedParameters(
         span=_span(query),
-        limit=whole_number(request, "limit", settings.HISTORY_LIMIT, 1, settings.HISTORY_LIMIT_MAX),
-        cursor=feed_cursor(query["cursor"]) if query.get("cursor") else None,
+        limit=whole_number(query, "limit", settings.HISTORY_LIMIT, 1, settings.HISTORY_LIMIT_MAX),
+        cursor=feed_cursor(text) if (text := query.get("cursor")) else None,
     )
 
 
@@ -131,8 +129,7 @@ def _descending(query: QueryDict, default: str) -> bool:
 
 
 def _history_cursor(query: QueryDict, descending: bool) -> HistoryCursor | None:
-    text = query.get("cursor")
-    cursor = history_cursor(text) if text else None
+    cursor = history_cursor(text) if (text := query.get("cursor")) else None
     if cursor is not None and cursor.descending != descending:
         raise ValidationError({"cursor": ["Belongs to a query with the other order."]})
     return cursor

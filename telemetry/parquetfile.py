@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iotflow.lib import json
-from iotflow.lib.timeparse import EARLIEST, LATEST, MILLISECOND, NAIVE_EPOCH, NotATime
+from iotflow.lib.timeparse import EARLIEST, EPOCH, LATEST, MILLISECOND, NotATime
 from telemetry.importing import (
     BadFile,
     BadRow,
@@ -185,7 +185,7 @@ def _instant(ms: int | None) -> tuple[int, str]:
 
 def _local(ms: int | None, zone: tzinfo) -> tuple[int, str]:
     try:
-        moment = NAIVE_EPOCH + _instant(ms)[0] * MILLISECOND
+        moment = EPOCH.replace(tzinfo=None) + _instant(ms)[0] * MILLISECOND
         at, doubt = local_time(moment, zone)
     except OverflowError as error:
         raise NotATime("no time within the years 1 to 9999") from error

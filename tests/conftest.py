@@ -19,8 +19,9 @@ _number = itertools.count(1)
 
 
 def pytest_report_header() -> list[str]:
-    if STORES == "real":
-        return [f"stores: {os.environ['SERVICES_STACK']}"]
+    if STORES != "embedded":
+        more = [os.environ["CLUSTER_STACK"]] if STORES == "cluster" else []
+        return [f"stores: {', '.join([os.environ['SERVICES_STACK'], *more])}"]
     return ["stores: embedded (SQLite, fakeredis)"]
 
 

@@ -7,23 +7,19 @@ which Cassandra applies whole or not at all.
 
 import logging
 import re
-import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any, NamedTuple
 
-from cassandra import DriverException, InvalidRequest
-from cassandra.cluster import NoHostAvailable, ResponseFuture, Session
-from cassandra.connection import ConnectionException
-from cassandra.cqlengine import CQLEngineException
+from cassandra import InvalidRequest
+from cassandra.cluster import ResponseFuture, Session
 from cassandra.query import UNSET_VALUE, BatchStatement, BatchType
 from django.conf import settings
 from django.core.management import call_command
-from django.db import connections
 
 from iotflow.lib import json
 from iotflow.lib.batches import batched
@@ -45,14 +41,21 @@ from telemetry.readings import (
 )
 from telemetry.stores.base import Refused
 from telemetry.stores.cells import Cell, from_cell, to_cell, to_reading
+from telemetry.stores.cql import (
+    AWAY,
+    FETCH_ROWS,
+    IN_FLIGHT,
+    PROFILE,
+    READ_SECONDS,
+    REQUEST_SECONDS,
+    Bound,
+    Cql,
+    Row,
+)
 from telemetry.stores.sql import cells_of, feed_start
 
 logger = logging.getLogger(__name__)
 
-PROFILE = "telemetry"  # rows as tuples; made in the settings
-REQUEST_SECONDS = 1.0
-READ_SECONDS = 5.0
-FETCH_ROWS = 2000
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
 SHARDS = 8
@@ -60,8 +63,6 @@ UNCONFIGURED = re.compile("unconfigured table|keyspace .* does not exist", re.IG
 MARKS = 200_000
 MARK_SECONDS = 3600
 FEED_TTL_MAX = 2 * 366 * 86_400
-AWAY = (DriverException, NoHostAvailable, ConnectionException, CQLEngineException, OSError)
-
 CELL_COLUMNS = "kind, double_value, long_value, bool_value, text_value"
 STATEMENTS = {
     "write": f"""INSERT INTO {{ks}}.device_data (device_id, day, ts, key, {CELL_COLUMNS})
@@ -110,12 +111,15 @@ STATEMENTS = {
 }
 
 ROW_BYTES = 120
-IN_FLIGHT = 32
+IN_FLIGHT_BYTES = 2_000_000
 SEARCH_DAYS = 100
+DAYS_AHEAD = 16
+DAYS_UNASKED = 3
+READ_AHEAD = 500
+FETCH_LEAST = 50
+WIDTHS = 20_000
 # In µs, later than any event time: or what is dated ahead would outlive its deletion.
 LATE = 1000 * LATEST + 999
-Row = tuple[Any, ...]
-Bound = Any
 
 
 class CassandraStore:
@@ -126,14 +130,13 @@ class CassandraStore:
         self.breaker = Breaker("Cassandra", *AWAY, failures=2, pause=1.0)
         # Apart, so that a heavy read that takes too long keeps nobody from writing.
         self.reads = Breaker("Cassandra", *AWAY, failures=2, pause=1.0)
-        self._lock = threading.Lock()
-        self._session: Session | None = None
-        self._prepared: dict[str, Any] = {}
+        self._cql = Cql(STATEMENTS)
         self._marked = Marks()
+        self._widths = Widths()
 
     def write(self, readings: Sequence[Reading]) -> None:
         with self.breaker.guard():
-            self._connected()
+            self._cql.session()
             try:
                 self._write(merged(readings))
             except (InvalidRequest, TypeError, ValueError) as error:
@@ -158,7 +161,7 @@ class CassandraStore:
         bounds = _bound(start), _bound(end)
         with self.reads.guard():
             for day in self._days(device_id, start, end, descending=False):
-                for ts, *cell in self._read("values", device_id, day, *bounds, name):
+                for ts, *cell in self._cql.read("values", device_id, day, *bounds, name):
                     yield ts, from_cell(Cell(*cell))
 
     def feed(
@@ -183,7 +186,7 @@ class CassandraStore:
         with self.breaker.guard():
             self._delete_feed(deletion.device_id, deletion.owner_id, start, end)
             days = self._days(deletion.device_id, start, end, descending=True)
-            self._execute_all(
+            self._cql.execute_all(
                 ("delete_range", deletion.device_id, day, _bound(start), _bound(end))
                 for day in days
             )
@@ -208,7 +211,7 @@ class CassandraStore:
             days = self._days(deletion.device_id, EARLIEST, until, descending=True)
             for day in islice(days, SEARCH_DAYS):
                 for name in sorted(missing):
-                    for ts, *cell in self._read("newest", deletion.device_id, day, name):
+                    for ts, *cell in self._cql.read("newest", deletion.device_id, day, name):
                         found[name] = LatestValue(ts, 0, from_cell(Cell(*cell)))
                 missing -= set(found)
                 if not missing:
@@ -219,16 +222,16 @@ class CassandraStore:
 
     def drop_latest(self, deletion: Deletion) -> None:
         with self.breaker.guard():
-            self._execute("delete_latest", LATE, deletion.device_id, deletion.epoch)
+            self._cql.execute("delete_latest", LATE, deletion.device_id, deletion.epoch)
 
     def count(self, device_id: int, owner_id: int, epoch: int) -> dict[str, int]:
         with self.breaker.guard():
             days = self._days(device_id, EARLIEST, LATEST, descending=True)
             feed = self._feed_places(device_id, owner_id, EARLIEST, LATEST)
             return {
-                "device_data": sum(self._one("count_day", device_id, day) for day in days),
+                "device_data": sum(self._cql.one("count_day", device_id, day) for day in days),
                 "latest_data": sum(
-                    self._one("count_latest", device_id, number) for number in range(epoch + 1)
+                    self._cql.one("count_latest", device_id, number) for number in range(epoch + 1)
                 ),
                 "user_data": sum(1 for _ in feed),
             }
@@ -237,11 +240,11 @@ class CassandraStore:
         with self.breaker.guard():
             self._delete_feed(device_id, owner_id, EARLIEST, LATEST)
             days = self._days(device_id, EARLIEST, LATEST, descending=True)
-            self._execute_all(("delete_day", device_id, day) for day in days)
-            self._execute_all(
+            self._cql.execute_all(("delete_day", device_id, day) for day in days)
+            self._cql.execute_all(
                 ("delete_latest", LATE, device_id, number) for number in range(epoch + 1)
             )
-            self._execute("delete_days", device_id)  # last, for it says what is left to do
+            self._cql.execute("delete_days", device_id)  # last, for it says what is left to do
 
     def setup(self) -> None:
         """Make keyspace and tables, by sync_cassandra; with a default that is safe to repeat."""
@@ -253,12 +256,13 @@ class CassandraStore:
 
     def ping(self) -> str:
         with self.breaker.guard():
-            session = self._connected()
+            session = self._cql.session()
             row = session.execute(
                 "SELECT release_version FROM system.local",
                 timeout=REQUEST_SECONDS,
                 execution_profile=PROFILE,
             ).one()
+            self._cql.execute("latest", 0, 0)  # one node answers also where too few do
             return f"Apache Cassandra {row[0]}"
 
     def is_away(self) -> bool:
@@ -271,7 +275,7 @@ class CassandraStore:
         units = [unit for reading in readings for unit in self._units_of(reading, now, marks)]
         # Only the newest of a measurement in the group is worth writing as its latest value.
         units += [self._latest_unit(*item) for item in newest(readings).items()]
-        self._send(packed(units, settings.INGEST_GROUP_BYTES))
+        self._send(units)
         self._marked.add(marks)
 
     def _units_of(
@@ -281,7 +285,7 @@ class CassandraStore:
         day = _day(reading.time)
         cells = list(cells_of(reading))
         values = [
-            self._prepared["write"].bind(
+            self._cql.prepared["write"].bind(
                 (
                     reading.device_id,
                     day,
@@ -298,7 +302,7 @@ class CassandraStore:
         if left := _feed_ttl(reading, now):
             texts = {key: json.dumps(value).decode() for key, value in reading.values.items()}
             place = (*_feed_key(reading), reading.time, reading.device_id)
-            entry = self._prepared["write_feed"].bind((reading.written, left, texts, *place))
+            entry = self._cql.prepared["write_feed"].bind((reading.written, left, texts, *place))
             size = sum(ROW_BYTES + len(key) + 4 * len(text) for key, text in texts.items())
             yield Unit([entry], size)
         for bound in self._new_marks(reading, now, marks):
@@ -311,7 +315,7 @@ class CassandraStore:
         day = ("mark_day", reading.device_id, _day(reading.time))
         if self._marked.is_new(day) and day not in marks:
             marks.append(day)
-            yield self._prepared["mark_day"].bind(day[1:])
+            yield self._cql.prepared["mark_day"].bind(day[1:])
         left = _feed_ttl(reading, now)
         if not left:
             return
@@ -319,7 +323,7 @@ class CassandraStore:
         if self._marked.is_new(hour) and hour not in marks:
             marks.append(hour)
             # Longer than its newest row, which may come at the end of the hour or of the mark.
-            yield self._prepared["mark_hour"].bind((*hour[1:], left + 3600 + MARK_SECONDS))
+            yield self._cql.prepared["mark_hour"].bind((*hour[1:], left + 3600 + MARK_SECONDS))
 
     def _latest_unit(self, place: tuple[int, int], values: dict[str, LatestValue]) -> "Unit":
         bound = [self._bind_latest(*place, key, latest) for key, latest in values.items()]
@@ -328,90 +332,107 @@ class CassandraStore:
 
     def _bind_latest(self, device_id: int, epoch: int, key: str, latest: LatestValue) -> Bound:
         value = (latest.written, *to_cell(latest.value))
-        return self._prepared["write_latest"].bind(
+        return self._cql.prepared["write_latest"].bind(
             (device_id, epoch, key, latest.time, value, 1000 * latest.time, _ttl())
         )
 
-    def _send(self, chunks: Iterable[list[Bound]]) -> None:
-        """Send each chunk in one batch per set of replicas; wait for every one."""
-        session = self._connected()
-        futures: deque[ResponseFuture] = deque()
-        for chunk in chunks:
-            for statements in self._by_replicas(session, chunk):
-                if len(futures) == IN_FLIGHT:
-                    futures.popleft().result()
+    def _send(self, units: list["Unit"]) -> None:
+        """Send the units in batches, one or more per set of replicas; wait for every one.
+
+        Each has REQUEST_SECONDS from when it is sent, so that not all large ones go at once.
+        """
+        session = self._cql.session()
+        futures: deque[tuple[ResponseFuture, int]] = deque()
+        flying = 0
+        for group in by_replicas(session, units):
+            for statements, size in packed(group, settings.INGEST_GROUP_BYTES):
+                while futures and (len(futures) == IN_FLIGHT or flying + size > IN_FLIGHT_BYTES):
+                    future, landed = futures.popleft()
+                    future.result()
+                    flying -= landed
                 batch = BatchStatement(BatchType.UNLOGGED)
+                # So that a second node is asked when the first is slow; not with what is slow
+                # because it is large.
+                batch.is_idempotent = size <= settings.INGEST_GROUP_BYTES
                 for statement in statements:
                     batch.add(statement)
-                futures.append(
-                    session.execute_async(batch, timeout=REQUEST_SECONDS, execution_profile=PROFILE)
+                future = session.execute_async(
+                    batch, timeout=REQUEST_SECONDS, execution_profile=PROFILE
                 )
-        for future in futures:
+                futures.append((future, size))
+                flying += size
+        for future, _ in futures:
             future.result()
-
-    def _by_replicas(self, session: Session, statements: list[Bound]) -> list[list[Bound]]:
-        """Statements by the nodes that hold them, so that no coordinator carries foreign ones."""
-        metadata = session.cluster.metadata
-        if len(metadata.all_hosts()) <= 1:
-            return [statements]
-        groups: dict[Any, list[Bound]] = {}
-        for statement in statements:
-            replicas = metadata.get_replicas(settings.CASSANDRA_KEYSPACE, statement.routing_key)
-            groups.setdefault(tuple(sorted(str(host.host_id) for host in replicas)), []).append(
-                statement
-            )
-        return list(groups.values())
 
     # --- reading ---------------------------------------------------------------------------------
     def _history(self, query: HistoryQuery) -> HistoryPage:
-        """Read day by day, page by page, until `limit` readings or HISTORY_SCAN_ROWS rows."""
+        """Read until `limit` readings or HISTORY_SCAN_ROWS rows."""
         start, end = query.bounds
         readings: list[StoredReading] = []
-        scanned = 0
+        scanned = times = 0
         last = None
-        for moment, cells in self._by_time(query, start, end):
-            scanned += len(cells)
+        for moment, rows in self._by_time(query, start, end, query.limit + 1):
+            scanned += len(rows)
             full = len(readings) == query.limit or scanned > settings.HISTORY_SCAN_ROWS
             if full and last is not None:
-                return HistoryPage(readings, last)
-            if query.fields:
-                cells = {k: c for k, c in cells.items() if not k or k in query.fields}
-            if reading := to_reading(moment, cells):
+                break
+            times += 1
+            if reading := to_reading(moment, rows, query.fields):
                 readings.append(reading)
             last = moment
-        return HistoryPage(readings, None)
+        else:
+            last = None
+        self._widths.note(query.device_id, scanned, times)
+        return HistoryPage(readings, last)
 
     def _by_time(
-        self, query: HistoryQuery, start: int, end: int
-    ) -> Iterator[tuple[int, dict[str, Cell]]]:
-        """The cells of each time of a device, in the order asked for."""
+        self, query: HistoryQuery, start: int, end: int, times: int
+    ) -> Iterator[tuple[int, list[Row]]]:
+        """The rows of each time of a device, in the order asked for, those of a time by name.
+
+        About so many `times` are read at once.
+        """
+        rows = self._rows(query, start, end, self._widths.rows(query.device_id, times))
+        for moment, group in groupby(rows, key=itemgetter(0)):
+            found = list(group)
+            yield moment, found if query.descending else found[::-1]
+
+    def _rows(self, query: HistoryQuery, start: int, end: int, fetch: int) -> Iterator[Row]:
+        """Rows of a device, `fetch` of a day at a time.
+
+        While there are few in a day, more and more of the next days are read ahead.
+        """
         if start > end:
             return
         statement = "day" if query.descending else "day_rising"
-        for day in self._days(query.device_id, start, end, query.descending):
-            time: int | None = None
-            cells: dict[str, Cell] = {}
-            for ts, key, *cell in self._read(
-                statement, query.device_id, day, _bound(start), _bound(end)
-            ):
-                if ts != time:
-                    if time is not None:
-                        yield time, cells
-                    time, cells = ts, {}
-                cells[key] = Cell(*cell)
-            if time is not None:
-                yield time, cells
+        bounds = _bound(start), _bound(end)
+        days = self._days(query.device_id, start, end, query.descending)
+        ahead: deque[ResponseFuture] = deque()
+        wanted = 1
+        while True:
+            for day in islice(days, wanted - len(ahead)):
+                ahead.append(self._cql.begin(statement, query.device_id, day, *bounds, fetch=fetch))
+            if not ahead:
+                return
+            yield from ahead.popleft().result()
+            wanted = min(2 * wanted, DAYS_AHEAD)
 
     def _days(self, device_id: int, start: int, end: int, descending: bool) -> Iterator[date]:
+        """The days that may have data: those that have, unless there are but a few to look at."""
+        first, last = _day(start), _day(end)
+        if (last - first).days < DAYS_UNASKED:
+            days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
+            yield from reversed(days) if descending else days
+            return
         statement = "days" if descending else "days_rising"
-        for (day,) in self._read(statement, device_id, _day(start), _day(end)):
+        for (day,) in self._cql.read(statement, device_id, first, last):
             yield day
 
     def _hours(self, owner_id: int, start: int, end: int) -> Iterator[tuple[int, list[int]]]:
         """The hours of an owner that have readings, newest first, with their shards."""
         hours: dict[int, list[int]] = {}
         if start <= end:
-            for hour, shard in self._read("hours", owner_id, _hour(start), _hour(end)):
+            for hour, shard in self._cql.read("hours", owner_id, _hour(start), _hour(end)):
                 hours.setdefault(hour, []).append(shard)
         yield from hours.items()
 
@@ -419,10 +440,10 @@ class CassandraStore:
         self, statement: str, owner_id: int, hour: int, shards: list[int], *bounds: int
     ) -> list[UserReading]:
         """The readings of an owner's hour, newest first: all its shards at once."""
-        session = self._connected()
+        session = self._cql.session()
         futures = [
             session.execute_async(
-                self._prepared[statement].bind((owner_id, hour, shard, *bounds)),
+                self._cql.prepared[statement].bind((owner_id, hour, shard, *bounds)),
                 timeout=READ_SECONDS,
                 execution_profile=PROFILE,
             )
@@ -438,11 +459,11 @@ class CassandraStore:
 
     # --- latest values ---------------------------------------------------------------------------
     def _latest(self, places: Sequence[Place]) -> Iterator[dict[str, LatestValue]]:
-        session = self._connected()
+        session = self._cql.session()
         for chunk in batched(places, IN_FLIGHT):
             futures = [
                 session.execute_async(
-                    self._prepared["latest"].bind(place),
+                    self._cql.prepared["latest"].bind(place),
                     timeout=READ_SECONDS,
                     execution_profile=PROFILE,
                 )
@@ -458,9 +479,8 @@ class CassandraStore:
         return next(self._latest([(place[0], place[1])]))
 
     def _put_latest(self, deletion: Deletion, values: dict[str, LatestValue]) -> None:
-        place = deletion.device_id, deletion.next_epoch
-        if bound := [self._bind_latest(*place, name, values[name]) for name in values]:
-            self._send([bound])  # one partition, one batch
+        if values:
+            self._send([self._latest_unit((deletion.device_id, deletion.next_epoch), values)])
 
     def _move_latest(self, deletion: Deletion) -> None:
         """Write the latest values that are left into the next epoch.
@@ -472,22 +492,23 @@ class CassandraStore:
         missing = set(known) - set(kept)
         query = HistoryQuery(deletion.device_id, EARLIEST, LATEST, limit=1)
         scanned = 0
-        for moment, cells in self._by_time(query, EARLIEST, LATEST) if missing else ():
-            for name in missing & set(cells):
-                kept[name] = LatestValue(moment, 0, from_cell(cells[name]))
-            missing -= set(cells)
-            scanned += len(cells)
+        for moment, rows in self._by_time(query, EARLIEST, LATEST, READ_AHEAD) if missing else ():
+            for _, name, *cell in rows:
+                if name in missing:
+                    kept[name] = LatestValue(moment, 0, from_cell(Cell(*cell)))
+                    missing.remove(name)
+            scanned += len(rows)
             if not missing or scanned > settings.HISTORY_SCAN_ROWS:
                 break
         self._put_latest(deletion, kept)
 
     def _is_there(self, device_id: int, name: str, value: LatestValue) -> bool:
-        return bool(list(self._read("value", device_id, _day(value.time), value.time, name)))
+        return bool(list(self._cql.read("value", device_id, _day(value.time), value.time, name)))
 
     # --- deleting --------------------------------------------------------------------------------
     def _delete_feed(self, device_id: int, owner_id: int, start: int, end: int) -> None:
         places = self._feed_places(device_id, owner_id, start, end)
-        self._execute_all(("delete_feed", owner_id, *place, device_id) for place in places)
+        self._cql.execute_all(("delete_feed", owner_id, *place, device_id) for place in places)
 
     def _feed_places(
         self, device_id: int, owner_id: int, start: int, end: int
@@ -498,61 +519,10 @@ class CassandraStore:
         for hour, shards in self._hours(owner_id, start, end):
             if shard not in shards:
                 continue
-            rows = self._read("feed", owner_id, hour, shard, start, end, 2**31 - 1)
+            rows = self._cql.read("feed", owner_id, hour, shard, start, end, 2**31 - 1)
             for ts, of_device, _values in rows:
                 if of_device == device_id:
                     yield hour, shard, ts
-
-    # --- the session -----------------------------------------------------------------------------
-    def _connected(self) -> Session:
-        """The process's session, its statements prepared; opened by whoever needs it first."""
-        if self._session is None:
-            with self._lock:
-                if self._session is None:
-                    self._session = self._connect()
-        return self._session
-
-    def _connect(self) -> Session:
-        session = _open_session()
-        try:
-            for name, statement in STATEMENTS.items():
-                text = statement.format(ks=settings.CASSANDRA_KEYSPACE)
-                self._prepared[name] = session.prepare(text)
-                self._prepared[name].fetch_size = FETCH_ROWS
-        except InvalidRequest as error:
-            logger.error("Cassandra has no tables yet; run manage.py setup_stores: %s", error)
-            raise StoreAway("Cassandra") from error
-        return session
-
-    def _one(self, statement: str, *parameters: Any) -> int:
-        [(number,)] = self._read(statement, *parameters)
-        return int(number)
-
-    def _execute_all(self, statements: Iterable[tuple[Any, ...]]) -> None:
-        """Execute each (statement, *parameters), IN_FLIGHT of them at once; wait for every one."""
-        session = self._connected()
-        for chunk in batched(statements, IN_FLIGHT):
-            futures = [
-                session.execute_async(
-                    self._prepared[name].bind(parameters),
-                    timeout=REQUEST_SECONDS,
-                    execution_profile=PROFILE,
-                )
-                for name, *parameters in chunk
-            ]
-            for future in futures:
-                future.result()
-
-    def _read(self, statement: str, *parameters: Any) -> Iterable[Row]:
-        return self._execute(statement, *parameters, timeout=READ_SECONDS)
-
-    def _execute(
-        self, statement: str, *parameters: Any, timeout: float = REQUEST_SECONDS
-    ) -> Iterable[Row]:
-        session = self._connected()
-        bound = self._prepared[statement].bind(parameters)
-        rows: Iterable[Row] = session.execute(bound, timeout=timeout, execution_profile=PROFILE)
-        return rows
 
 
 class Unit(NamedTuple):
@@ -562,8 +532,8 @@ class Unit(NamedTuple):
     size: int
 
 
-def packed(units: Iterable[Unit], most: int) -> Iterator[list[Bound]]:
-    """The units' statements in batches of `most` bytes at the most.
+def packed(units: Iterable[Unit], most: int) -> Iterator[tuple[list[Bound], int]]:
+    """The units' statements in batches of `most` bytes at the most, and how many they are.
 
     A unit that is larger by itself is a batch of its own: Cassandra bounds the size of batches
     across partitions only.
@@ -572,12 +542,38 @@ def packed(units: Iterable[Unit], most: int) -> Iterator[list[Bound]]:
     size = 0
     for unit in units:
         if batch and size + unit.size > most:
-            yield batch
+            yield batch, size
             batch, size = [], 0
         batch += unit.statements
         size += unit.size
     if batch:
-        yield batch
+        yield batch, size
+
+
+def by_replicas(session: Session, units: list[Unit]) -> list[list[Unit]]:
+    """Units by the nodes that hold them, so that no coordinator carries foreign partitions.
+
+    Where every node holds everything, as three do at a replication factor of three, that is one
+    group, found with one look at the ring instead of one for each unit.
+    """
+    if not units:
+        return []
+    metadata = session.cluster.metadata
+    nodes = metadata.all_hosts()
+    if len(nodes) == 1 or len(_replicas(metadata, units[0])) == len(nodes):
+        return [units]
+    here = settings.CASSANDRA_DATACENTER
+    near = frozenset(id(node) for node in nodes if here in ("", node.datacenter))
+    groups: dict[frozenset[int], list[Unit]] = {}
+    for unit in units:
+        groups.setdefault(near.intersection(map(id, _replicas(metadata, unit))), []).append(unit)
+    return list(groups.values())
+
+
+def _replicas(metadata: Any, unit: Unit) -> list[Any]:
+    key = unit.statements[0].routing_key
+    replicas: list[Any] = metadata.get_replicas(settings.CASSANDRA_KEYSPACE, key)
+    return replicas
 
 
 class Marks:
@@ -601,6 +597,23 @@ class Marks:
 class _Silent:
     def write(self, text: str) -> None:
         """sync_cassandra tells every table; setup_stores tells the store."""
+
+
+class Widths:
+    """How many rows a reading of a device has, as last seen: so no more are read than asked for."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, int] = {}
+
+    def rows(self, device_id: int, times: int) -> int:
+        """How many rows to read at once for so many times."""
+        return min(max(times * self._of.get(device_id, 4), FETCH_LEAST), FETCH_ROWS)
+
+    def note(self, device_id: int, rows: int, times: int) -> None:
+        if times:
+            if len(self._of) >= WIDTHS:
+                self._of.clear()
+            self._of[device_id] = -(-rows // times)
 
 
 def _cell_bytes(key: str, cell: Cell) -> int:
@@ -640,13 +653,3 @@ def _feed_ttl(reading: Reading, now: int) -> int:
 def _feed_key(reading: Reading) -> tuple[int, int, int]:
     """The partition of a reading in its owner's feed."""
     return reading.owner_id, _hour(reading.time), reading.device_id % SHARDS
-
-
-def _open_session() -> Session:
-    """The process's one session, as django-cassandra-engine registers it with cqlengine.
-
-    Opened in a thread of its own: Django keeps connections per thread and would try to reconnect
-    this one at the start and the end of every request of a thread that has ever touched it.
-    """
-    with ThreadPoolExecutor(max_workers=1) as executor:
-        return executor.submit(lambda: connections["cassandra"].connection.session).result()

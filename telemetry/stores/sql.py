@@ -25,7 +25,7 @@ from telemetry.readings import (
     newest,
 )
 from telemetry.stores.base import Refused
-from telemetry.stores.cells import METADATA_KEY, Cell, Row, from_cell, to_cell, to_readings
+from telemetry.stores.cells import METADATA_KEY, Cell, from_cell, to_cell, to_readings
 
 DAY_MS = 86_400_000
 CELL = Cell._fields
@@ -78,9 +78,7 @@ class SqlStore:
         wanted = rows.filter(ts__gte=min(page), ts__lte=max(page)).order_by(order)
         if query.fields:
             wanted = wanted.filter(key__in=[*query.fields, METADATA_KEY])
-        readings = to_readings(
-            Row(ts, key, Cell(*cell)) for ts, key, *cell in wanted.values_list("ts", "key", *CELL)
-        )
+        readings = to_readings(wanted.values_list("ts", "key", *CELL))
         return HistoryPage(readings, page[-1] if len(times) > query.limit else None)
 
     def latest(self, places: Sequence[Place]) -> dict[Place, dict[str, LatestValue]]:

@@ -1,10 +1,13 @@
 """What was measured, for whoever may see it; and a device's time range to be deleted."""
 
+from typing import Any
+
 from django.conf import settings
-from django.http import StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -17,10 +20,11 @@ from devices.views import UserView, current_user
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.pagination import PAGE, limit_parameter, paginate
 from iotflow.lib.timeparse import format_ms
-from telemetry import deleting, exports, parameters, selectors, serializers
+from telemetry import deleting, exports, latest, parameters, selectors, serializers
 from telemetry.aggregates import AGGREGATIONS
+from telemetry.selectors import Subject
 from telemetry.stores import telemetry_store
-from telemetry.views.base import TelemetryView
+from telemetry.views.base import OwnTelemetryView, TelemetryView
 
 CONTENT_TYPES = {
     "csv": "text/csv; charset=utf-8",
@@ -36,7 +40,7 @@ TIME_PARAMETERS = [
 ]
 
 
-class HistoryView(TelemetryView):
+class HistoryView(OwnTelemetryView):
     @extend_schema(
         parameters=[
             *TIME_PARAMETERS,
@@ -48,18 +52,16 @@ class HistoryView(TelemetryView):
     def get(self, request: Request, device_id: int) -> Response:
         """A device's readings, newest first; follow `next_cursor` until it is null."""
         subject = self.subject(request, device_id)
-        asked = parameters.parse_history(request)
-        page, next_cursor = selectors.history(subject.id, asked)
-        return Response(
-            {
-                **subject.heading(),
-                "start_time": asked.span.start_text,
-                "end_time": asked.span.end_text,
-                "data": [selectors.reading_body(reading) for reading in page.readings],
-                "count": len(page.readings),
-                "cassandra_available": selectors.cassandra_available(),
-                "next_cursor": next_cursor,
-            }
+        asked = parameters.parse_history(request.query_params)
+        return Response(selectors.history_body(subject, asked))
+
+    def direct(self, request: HttpRequest, *args: Any, **parts: Any) -> HttpResponse | None:
+        try:
+            asked = parameters.parse_history(request.GET)
+        except ValidationError:
+            return None
+        return self.own(
+            request, parts["device_id"], lambda own, _: selectors.history_body(own, asked)
         )
 
     @extend_schema(
@@ -155,14 +157,18 @@ class ExportView(TelemetryView):
         )
 
 
-class LatestView(TelemetryView):
+class LatestView(OwnTelemetryView):
     @extend_schema(responses=serializers.LatestAnswer)
     def get(self, request: Request, device_id: int) -> Response:
         """The latest value, by its own time, of every measurement of a device."""
-        subject = self.subject(request, device_id)
-        return Response(
-            {**subject.heading(), **selectors.latest_body(subject.id, subject.latest_epoch)}
-        )
+        return Response(selectors.latest_body(self.subject(request, device_id)))
+
+    def direct(self, request: HttpRequest, *args: Any, **parts: Any) -> HttpResponse | None:
+        return self.own(request, parts["device_id"], selectors.latest_body, _latest_key)
+
+
+def _latest_key(subject: Subject) -> str:
+    return latest.latest_key((subject.id, subject.latest_epoch))
 
 
 class GroupLatestView(UserView):
@@ -189,7 +195,7 @@ class FeedView(UserView):
     def get(self, request: Request, user_id: str) -> Response:
         """The newest values across a user's devices."""
         user = get_object_or_404(User.objects.visible_to(current_user(request)), user_id=user_id)
-        asked = parameters.parse_feed(request)
+        asked = parameters.parse_feed(request.query_params)
         rows, next_cursor = selectors.feed(user, asked)
         return Response(
             {

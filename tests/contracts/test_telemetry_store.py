@@ -29,7 +29,7 @@ _ids = itertools.count(time.time_ns() // 1_000_000)
 
 
 def stores() -> list[str]:
-    return ["cassandra", "sql"] if STORES == "real" else ["sql"]
+    return {"cluster": ["cassandra"], "real": ["cassandra", "sql"]}.get(STORES, ["sql"])
 
 
 @pytest.fixture(params=stores())

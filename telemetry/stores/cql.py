@@ -1,0 +1,115 @@
+"""The process's one session of Cassandra, and prepared statements on it."""
+
+import logging
+import re
+import threading
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from cassandra import DriverException, InvalidRequest
+from cassandra.cluster import NoHostAvailable, ResponseFuture, Session
+from cassandra.connection import ConnectionException
+from cassandra.cqlengine import CQLEngineException
+from django.conf import settings
+from django.db import connections
+
+from iotflow.lib.batches import batched
+from iotflow.lib.errors import StoreAway
+
+logger = logging.getLogger(__name__)
+
+PROFILE = "telemetry"  # rows as tuples; made in the settings
+REQUEST_SECONDS = 1.0
+READ_SECONDS = 5.0
+FETCH_ROWS = 2000
+IN_FLIGHT = 32
+AWAY = (DriverException, NoHostAvailable, ConnectionException, CQLEngineException, OSError)
+# Reads that take long by themselves: asked of a second node too, they would load both.
+LONG = re.compile("ALLOW FILTERING|COUNT|GROUP BY")
+Row = tuple[Any, ...]
+Bound = Any
+
+
+class Cql:
+    """Statements by name, with `{ks}` for the keyspace, prepared when first needed.
+
+    What Cassandra raises when it does not answer is in AWAY; tables that are not there are
+    StoreAway.
+    """
+
+    def __init__(self, statements: Mapping[str, str]) -> None:
+        self.prepared: dict[str, Any] = {}
+        self._statements = statements
+        self._lock = threading.Lock()
+        self._session: Session | None = None
+
+    def session(self) -> Session:
+        """The process's session, the statements prepared; opened by whoever needs it first."""
+        if self._session is None:
+            with self._lock:
+                if self._session is None:
+                    self._session = self._connect()
+        return self._session
+
+    def read(self, statement: str, *parameters: Any) -> Iterable[Row]:
+        return self.execute(statement, *parameters, timeout=READ_SECONDS)
+
+    def one(self, statement: str, *parameters: Any) -> int:
+        [(number,)] = self.read(statement, *parameters)
+        return int(number)
+
+    def execute(
+        self, statement: str, *parameters: Any, timeout: float = REQUEST_SECONDS
+    ) -> Iterable[Row]:
+        session = self.session()
+        bound = self.prepared[statement].bind(parameters)
+        rows: Iterable[Row] = session.execute(bound, timeout=timeout, execution_profile=PROFILE)
+        return rows
+
+    def begin(self, statement: str, *parameters: Any, fetch: int) -> ResponseFuture:
+        """Begin to read, `fetch` rows at a time."""
+        session = self.session()
+        bound = self.prepared[statement].bind(parameters)
+        bound.fetch_size = fetch
+        return session.execute_async(bound, timeout=READ_SECONDS, execution_profile=PROFILE)
+
+    def execute_all(self, statements: Iterable[tuple[Any, ...]]) -> None:
+        """Execute each (statement, *parameters), IN_FLIGHT of them at once; wait for every one."""
+        session = self.session()
+        for chunk in batched(statements, IN_FLIGHT):
+            futures = [
+                session.execute_async(
+                    self.prepared[name].bind(parameters),
+                    timeout=REQUEST_SECONDS,
+                    execution_profile=PROFILE,
+                )
+                for name, *parameters in chunk
+            ]
+            for future in futures:
+                future.result()
+
+    def _connect(self) -> Session:
+        session = _open_session()
+        try:
+            for name, statement in self._statements.items():
+                text = statement.format(ks=settings.CASSANDRA_KEYSPACE)
+                self.prepared[name] = session.prepare(text)
+                self.prepared[name].fetch_size = FETCH_ROWS
+                # Then the driver asks a second node when the first is slow. Every write may be sent
+                # twice: it carries its own time, or that of its first sending.
+                self.prepared[name].is_idempotent = not LONG.search(text)
+        except InvalidRequest as error:
+            logger.error("Cassandra has no tables yet; run manage.py setup_stores: %s", error)
+            raise StoreAway("Cassandra") from error
+        return session
+
+
+def _open_session() -> Session:
+    """The process's one session, as django-cassandra-engine registers it with cqlengine.
+
+    Opened in a thread of its own: Django keeps connections per thread and would try to reconnect
+    this one at the start and the end of every request of a thread that has ever touched it.
+    """
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        return executor.submit(lambda: connections["cassandra"].connection.session).result()
