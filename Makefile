@@ -8,7 +8,11 @@ VAR_DIR ?= var
 export VAR_DIR
 
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
+.PHONY: help venv demo run test test-embedded test-real check format services services-stop bench bench-growth clean
+=======
 .PHONY: help venv demo run test test-embedded test-real test-cluster check format services services-stop cluster cluster-stop clean
+>>>>>>> main
 
 help: ## List the tasks
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,10 +85,20 @@ test-real: $(BIN)/.dev ## Run the suite on the real servers (make services)
 	@echo "== The suite on the real servers"
 	@STORES=real $(BIN)/python -m pytest -m "not cluster" $(ARGS)
 
+<<<<<<< HEAD
+bench: $(BIN)/.dev services ## Measure on the real servers; QUICK=1 in 3 minutes, ARGS="--help" tells more
+	@$(BIN)/python -m tests.bench run $(if $(QUICK),--quick) $(ARGS)
+
+bench-growth: $(BIN)/.dev services ## Measure the same while up to ten million readings are stored; QUICK=1
+	@$(BIN)/python -m tests.bench growth $(if $(QUICK),--quick) $(ARGS)
+
+clean: services-stop ## Remove what the tasks made: environment, servers' data, var
+=======
 test-cluster: $(BIN)/.dev cluster ## Run what three Cassandra nodes have to show, one of them killed
 	@$(BIN)/python deploy/services.py up --only postgres redis mongo
 	@echo "== The contract and the loss of a node, on three nodes"
 	@STORES=cluster $(BIN)/python -m pytest $(CLUSTER_TESTS) $(ARGS)
 
 clean: services-stop cluster-stop ## Remove what the tasks made: environment, servers' data, var
+>>>>>>> main
 	rm -rf $(VENV) .services $(VAR_DIR) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache

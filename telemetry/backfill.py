@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 
@@ -14,8 +14,10 @@ from devices.models import Device
 from events import log
 from events.kinds import Kind
 from iotflow.lib.errors import StoreAway
+from iotflow.lib.timeparse import now_ms
 from telemetry import clock, commit
 from telemetry.readings import Reading, Value
+from telemetry.retention import age_errors
 from telemetry.stores import Refused, telemetry_store
 
 
@@ -31,7 +33,8 @@ class Sample:
 
 PATIENCE_SECONDS, PAUSE_SECONDS = 30.0, 1.0
 Refusals = list[Refused | None]
-Written = tuple[Sequence[Sample], list[tuple[Sample, str]]]  # a group, and what was refused of it
+Refusal = tuple[Sample, str]
+Written = tuple[Sequence[Sample], list[Refusal]]  # a group, and what was refused of it
 
 
 class Backfill:
@@ -41,13 +44,15 @@ class Backfill:
         self.stored = 0
         self._device = device
 
-    def write(self, samples: Sequence[Sample]) -> list[tuple[Sample, str]]:
-        """Store the samples durably, at most IMPORT_GROUP; those the store refuses, with reasons.
+    def write(self, samples: Sequence[Sample]) -> list[Refusal]:
+        """Store the samples durably, at most IMPORT_GROUP; those that are refused, with reasons:
+        by the store, or because they are older than they are kept.
 
         Raises StoreAway; then what `stored` counts is safe, and any of these may be stored too.
         Raises Device.DoesNotExist when the device was deleted meanwhile.
         """
-        return self._counted(samples, _store(self._readings(samples)))
+        group = self._group(samples)
+        return self._counted(group, _store(group.readings))
 
     def write_all(self, groups: Iterable[Sequence[Sample]]) -> Generator[Written]:
         """The same for any number of groups; each, in order, when it is stored.
@@ -57,17 +62,17 @@ class Backfill:
         again for PATIENCE_SECONDS. The relational store takes one after another.
         """
         if not telemetry_store().is_cassandra:
-            for group in groups:
-                yield group, self.write(group)
+            for samples in groups:
+                yield samples, self.write(samples)
             return
         stop = threading.Event()
-        waiting: deque[tuple[Sequence[Sample], Future[Refusals]]] = deque()
+        waiting: deque[tuple[_Group, Future[Refusals]]] = deque()
         with ThreadPoolExecutor(settings.IMPORT_WRITERS, "import") as pool:
             try:
-                for group in groups:
-                    waiting.append(
-                        (group, pool.submit(_store_patiently, self._readings(group), stop))
-                    )
+                for samples in groups:
+                    group = self._group(samples)
+                    future = pool.submit(_store_patiently, group.readings, stop)
+                    waiting.append((group, future))
                     if len(waiting) > settings.IMPORT_WRITERS:
                         yield self._next(waiting)
                 while waiting:
@@ -78,22 +83,25 @@ class Backfill:
                     if future.exception() is None:
                         self._counted(group, future.result())
 
-    def _next(self, waiting: deque[tuple[Sequence[Sample], Future[Refusals]]]) -> Written:
-        group, future = waiting.popleft()
-        return group, self._counted(group, future.result())
+    def _group(self, samples: Sequence[Sample]) -> "_Group":
+        self._device.refresh_from_db(fields=["latest_epoch", "device_type"])
+        faults = [self._age_fault(sample) for sample in samples]
+        good = [sample for sample, no in zip(samples, faults, strict=True) if not no]
+        old = [(sample, no) for sample, no in zip(samples, faults, strict=True) if no]
+        return _Group(samples, good, old, [self._reading(sample) for sample in good])
 
-    def _counted(self, samples: Sequence[Sample], refusals: Refusals) -> list[tuple[Sample, str]]:
-        refused = [
+    def _next(self, waiting: deque[tuple["_Group", Future[Refusals]]]) -> Written:
+        group, future = waiting.popleft()
+        return group.samples, self._counted(group, future.result())
+
+    def _counted(self, group: "_Group", refusals: Refusals) -> list[Refusal]:
+        unfit = [
             (sample, str(no))
-            for sample, no in zip(samples, refusals, strict=True)
+            for sample, no in zip(group.good, refusals, strict=True)
             if no is not None
         ]
-        self.stored += len(samples) - len(refused)
-        return refused
-
-    def _readings(self, samples: Sequence[Sample]) -> list[Reading]:
-        self._device.refresh_from_db(fields=["latest_epoch"])
-        return [self._reading(sample) for sample in samples]
+        self.stored += len(group.good) - len(unfit)
+        return [*group.old, *unfit]
 
     def finish(self, source: str, actor: str, details: Mapping[str, Any] | None = None) -> None:
         """What has to follow, once, after the last write or after it broke off."""
@@ -106,6 +114,11 @@ class Backfill:
             payload={"readings": self.stored, "source": source, **(details or {})},
         )
 
+    def _age_fault(self, sample: Sample) -> str:
+        """Why a sample is too old for the device's retention; empty where it is not."""
+        errors = age_errors(self._device.device_type, sample.values, sample.time, now_ms())
+        return "; ".join(f"{name}: {' '.join(reasons)}" for name, reasons in errors.items())
+
     def _reading(self, sample: Sample) -> Reading:
         return Reading(
             device_id=self._device.pk,
@@ -115,7 +128,17 @@ class Backfill:
             values=sample.values,
             metadata=sample.metadata,
             latest_epoch=self._device.latest_epoch,
+            device_type=self._device.device_type,
         )
+
+
+class _Group(NamedTuple):
+    """What is written together: the samples that are not too old, as readings."""
+
+    samples: Sequence[Sample]
+    good: Sequence[Sample]
+    old: Sequence[Refusal]
+    readings: list[Reading]
 
 
 def _store(readings: Sequence[Reading]) -> Refusals:

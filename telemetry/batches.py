@@ -18,7 +18,7 @@ from events import log
 from events.kinds import Kind
 from iotflow.lib import counters
 from iotflow.lib.timeparse import format_ms
-from telemetry import clock, commit
+from telemetry import clock, commit, messages
 from telemetry.ingest import EVENT_NAMESPACE
 from telemetry.messages import Entry, Message
 from telemetry.readings import Errors, Reading
@@ -168,8 +168,10 @@ class _Batch:
 
 
 def _placed(entry: Entry, device: DeviceRecord | None) -> Entry:
-    if entry.message is None or (device is not None and device.may_write):
+    if entry.message is None:
         return entry
+    if device is not None and device.may_write:
+        return messages.kept(entry, device.device_type)
     reason = "There is no such device." if device is None else "This device is inactive."
     return Entry(entry.index, entry.device_id, None, {"device_id": [reason]})
 
@@ -196,4 +198,5 @@ def _reading(device: DeviceRecord, message: Message, at: int) -> Reading:
         values=message.values,
         metadata=message.metadata,
         latest_epoch=device.latest_epoch,
+        device_type=device.device_type,
     )

@@ -270,6 +270,7 @@ def _reading(submission: Submission, time: int) -> Reading:
         values=submission.values,
         metadata=submission.metadata,
         latest_epoch=submission.device.latest_epoch,
+        device_type=submission.device.device_type,
     )
 
 

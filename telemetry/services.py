@@ -15,7 +15,7 @@ from devices.key_cache import DeviceRecord, Known
 from iotflow.lib.batches import delete_in_pieces
 from iotflow.lib.errors import Conflict
 from iotflow.lib.timeparse import format_ms
-from telemetry import clock, ingest
+from telemetry import clock, ingest, policies
 from telemetry.ingest import Receipt, Submission
 from telemetry.messages import Message
 from telemetry.models import IdempotencyKey
@@ -108,6 +108,7 @@ def _checked(kept: IdempotencyKey | None, digest: str) -> IdempotencyKey | None:
 
 def purge() -> None:
     """Drop what has outlived its time in the stores that do not do so themselves."""
+    policies.note_setting()
     now = timezone.now()
     before = now - timedelta(hours=settings.IDEMPOTENCY_HOURS)
     delete_in_pieces(IdempotencyKey.objects.filter(created_at__lt=before))

@@ -98,3 +98,6 @@ class UserHourTable(Model):
     user_id = columns.BigInt(partition_key=True)
     hour = columns.DateTime(primary_key=True, clustering_order="DESC")
     shard = columns.SmallInt(primary_key=True, clustering_order="ASC")
+
+
+TABLES = (DeviceDataTable, DeviceDayTable, LatestDataTable, UserDataTable, UserHourTable)

@@ -9,9 +9,10 @@ import logging
 import re
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from itertools import groupby, islice
+from math import ceil
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -22,10 +23,11 @@ from django.conf import settings
 from django.core.management import call_command
 
 from iotflow.lib import json
-from iotflow.lib.batches import batched
+from iotflow.lib.batches import batched, unheard
 from iotflow.lib.breaker import Breaker
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import EARLIEST, EPOCH, LATEST, now_ms
+from telemetry import retention
 from telemetry.readings import (
     Deletion,
     HistoryPage,
@@ -39,8 +41,9 @@ from telemetry.readings import (
     merged,
     newest,
 )
-from telemetry.stores.base import Refused
-from telemetry.stores.cells import Cell, from_cell, to_cell, to_reading
+from telemetry.retention import Keeping
+from telemetry.stores.base import Holder, Overdue, Refused
+from telemetry.stores.cells import METADATA_KEY, Cell, from_cell, to_cell, to_reading
 from telemetry.stores.cql import (
     AWAY,
     FETCH_ROWS,
@@ -51,8 +54,10 @@ from telemetry.stores.cql import (
     Bound,
     Cql,
     Row,
+    open_session,
 )
 from telemetry.stores.sql import cells_of, feed_start
+from telemetry.tables import TABLES
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +68,8 @@ UNCONFIGURED = re.compile("unconfigured table|keyspace .* does not exist", re.IG
 MARKS = 200_000
 MARK_SECONDS = 3600
 FEED_TTL_MAX = 2 * 366 * 86_400
+TTL_MAX = 20 * 365 * 86_400
+EXPIRY_END = 2**31 - 2 * 86_400  # in s since 1970
 CELL_COLUMNS = "kind, double_value, long_value, bool_value, text_value"
 STATEMENTS = {
     "write": f"""INSERT INTO {{ks}}.device_data (device_id, day, ts, key, {CELL_COLUMNS})
@@ -104,6 +111,16 @@ STATEMENTS = {
         WHERE device_id = ? AND day = ? AND ts >= ? AND ts <= ?""",
     "delete_feed": """DELETE FROM {ks}.user_data
         WHERE user_id = ? AND hour = ? AND shard = ? AND ts = ? AND device_id = ?""",
+    "first": "SELECT key FROM {ks}.device_data WHERE device_id = ? AND day = ? LIMIT 1",
+    "keys": """SELECT to_unix_timestamp(ts), key FROM {ks}.device_data
+        WHERE device_id = ? AND day = ? AND ts <= ?""",
+    "delete_value": """DELETE FROM {ks}.device_data
+        WHERE device_id = ? AND day = ? AND ts = ? AND key = ?""",
+    "delete_feed_value": """DELETE measurements[?] FROM {ks}.user_data
+        WHERE user_id = ? AND hour = ? AND shard = ? AND ts = ? AND device_id = ?""",
+    "delete_latest_value": """DELETE FROM {ks}.latest_data USING TIMESTAMP ?
+        WHERE device_id = ? AND epoch = ? AND key = ?""",
+    "unmark_day": "DELETE FROM {ks}.device_days WHERE device_id = ? AND day = ?",
     "delete_day": "DELETE FROM {ks}.device_data WHERE device_id = ? AND day = ?",
     "delete_days": "DELETE FROM {ks}.device_days WHERE device_id = ?",
     "delete_latest": """DELETE FROM {ks}.latest_data USING TIMESTAMP ?
@@ -162,7 +179,8 @@ class CassandraStore:
         with self.reads.guard():
             for day in self._days(device_id, start, end, descending=False):
                 for ts, *cell in self._cql.read("values", device_id, day, *bounds, name):
-                    yield ts, from_cell(Cell(*cell))
+                    if cell[0] is not None:
+                        yield ts, from_cell(Cell(*cell))
 
     def feed(
         self, owner_id: int, start: int, end: int, limit: int, until: tuple[int, int] | None
@@ -251,8 +269,43 @@ class CassandraStore:
         with self.breaker.guard():
             call_command("sync_cassandra", database="cassandra", stdout=_Silent())
 
-    def purge(self, now: int) -> int:
+    def purge(self, now: int, advance: Callable[[int], object] = unheard) -> int:
         return 0  # Cassandra drops what has outlived its TTL
+
+    def expired(self, now: int) -> int:
+        return 0
+
+    def overdue(self, holder: Holder, keeping: Keeping, now: int) -> Overdue:
+        found = Overdue()
+        with self.reads.guard():
+            for day in self._old_days(holder, keeping, now):
+                day.count_in(found)
+        return found
+
+    def enforce(self, holder: Holder, keeping: Keeping, now: int) -> Overdue:
+        """Besides, strike off the days of which everything has expired."""
+        found, device_id = Overdue(), holder.device_id
+        with self.breaker.guard():
+            for old in self._old_days(holder, keeping, now):
+                if old.is_whole:
+                    if old.has_data:
+                        self._cql.execute("delete_day", device_id, old.day)
+                    self._cql.execute("unmark_day", device_id, old.day)
+                self._cql.execute_all(
+                    ("delete_value", device_id, old.day, *value) for value in old.values
+                )
+                old.count_in(found)
+            self._enforce_latest(holder, keeping, now)
+            self._enforce_feed(holder, keeping, now)
+        return found
+
+    def faults(self) -> list[str]:
+        keyspace = settings.CASSANDRA_KEYSPACE
+        with self.breaker.guard():
+            known = open_session().cluster.metadata.keyspaces.get(keyspace)
+        if known is None:
+            return [f"There is no keyspace {keyspace}."]
+        return [fault for model in TABLES for fault in _table_faults(model, known.tables)]
 
     def ping(self) -> str:
         with self.breaker.guard():
@@ -274,7 +327,11 @@ class CassandraStore:
         marks: list[tuple[Any, ...]] = []
         units = [unit for reading in readings for unit in self._units_of(reading, now, marks)]
         # Only the newest of a measurement in the group is worth writing as its latest value.
-        units += [self._latest_unit(*item) for item in newest(readings).items()]
+        types = {reading.device_id: reading.device_type for reading in readings}
+        units += [
+            self._latest_unit(place, types[place[0]], values, now)
+            for place, values in newest(readings).items()
+        ]
         self._send(units)
         self._marked.add(marks)
 
@@ -282,8 +339,16 @@ class CassandraStore:
         self, reading: Reading, now: int, marks: list[tuple[Any, ...]]
     ) -> Iterator["Unit"]:
         """What a reading writes, partition by partition; its latest values apart."""
-        day = _day(reading.time)
-        cells = list(cells_of(reading))
+        day, rules = _day(reading.time), retention.rules()
+        every = list(cells_of(reading))
+        ttls = {
+            key: ttl
+            for key, _ in every
+            if (ttl := _ttl(rules.cell_expiry(reading, key), now)) is not None
+        }
+        cells = [(key, cell) for key, cell in every if key in ttls]
+        if not cells:
+            return  # all of it has expired on the way
         values = [
             self._cql.prepared["write"].bind(
                 (
@@ -293,20 +358,33 @@ class CassandraStore:
                     key,
                     *(UNSET_VALUE if part is None else part for part in cell),
                     reading.written,
-                    _ttl(),
+                    ttls[key],
                 )
             )
             for key, cell in cells
         ]
         yield Unit(values, sum(_cell_bytes(key, cell) for key, cell in cells))
         if left := _feed_ttl(reading, now):
-            texts = {key: json.dumps(value).decode() for key, value in reading.values.items()}
-            place = (*_feed_key(reading), reading.time, reading.device_id)
-            entry = self._cql.prepared["write_feed"].bind((reading.written, left, texts, *place))
-            size = sum(ROW_BYTES + len(key) + 4 * len(text) for key, text in texts.items())
-            yield Unit([entry], size)
+            yield self._feed_unit(reading, left, ttls)
         for bound in self._new_marks(reading, now, marks):
             yield Unit([bound], ROW_BYTES)
+
+    def _feed_unit(self, reading: Reading, left: int, ttls: dict[str, int]) -> "Unit":
+        """The reading in its owner's feed: one statement, or more where some values expire before
+        they leave it.
+        """
+        by_ttl: dict[int, dict[str, str]] = {}
+        for key, value in reading.values.items():
+            if key in ttls:
+                texts = by_ttl.setdefault(min(left, ttls[key] or left), {})
+                texts[key] = json.dumps(value).decode()
+        place = (*_feed_key(reading), reading.time, reading.device_id)
+        entries = [
+            self._cql.prepared["write_feed"].bind((reading.written, ttl, texts, *place))
+            for ttl, texts in by_ttl.items()
+        ]
+        every = (item for texts in by_ttl.values() for item in texts.items())
+        return Unit(entries, sum(ROW_BYTES + len(key) + 4 * len(text) for key, text in every))
 
     def _new_marks(
         self, reading: Reading, now: int, marks: list[tuple[Any, ...]]
@@ -325,16 +403,27 @@ class CassandraStore:
             # Longer than its newest row, which may come at the end of the hour or of the mark.
             yield self._cql.prepared["mark_hour"].bind((*hour[1:], left + 3600 + MARK_SECONDS))
 
-    def _latest_unit(self, place: tuple[int, int], values: dict[str, LatestValue]) -> "Unit":
-        bound = [self._bind_latest(*place, key, latest) for key, latest in values.items()]
+    def _latest_unit(
+        self, place: Place, device_type: str, values: dict[str, LatestValue], now: int
+    ) -> "Unit":
+        """The values written as the latest of a place, each at its own time."""
+        rules, statement = retention.rules(), self._cql.prepared["write_latest"]
+        bound = [
+            statement.bind(
+                (
+                    *place,
+                    key,
+                    latest.time,
+                    (latest.written, *to_cell(latest.value)),
+                    1000 * latest.time,
+                    ttl,
+                )
+            )
+            for key, latest in values.items()
+            if (ttl := _ttl(rules.expiry(device_type, key, latest.time), now)) is not None
+        ]
         size = sum(_cell_bytes(key, to_cell(latest.value)) for key, latest in values.items())
         return Unit(bound, size)
-
-    def _bind_latest(self, device_id: int, epoch: int, key: str, latest: LatestValue) -> Bound:
-        value = (latest.written, *to_cell(latest.value))
-        return self._cql.prepared["write_latest"].bind(
-            (device_id, epoch, key, latest.time, value, 1000 * latest.time, _ttl())
-        )
 
     def _send(self, units: list["Unit"]) -> None:
         """Send the units in batches, one or more per set of replicas; wait for every one.
@@ -344,7 +433,7 @@ class CassandraStore:
         session = self._cql.session()
         futures: deque[tuple[ResponseFuture, int]] = deque()
         flying = 0
-        for group in by_replicas(session, units):
+        for group in by_replicas(session, [unit for unit in units if unit.statements]):
             for statements, size in packed(group, settings.INGEST_GROUP_BYTES):
                 while futures and (len(futures) == IN_FLIGHT or flying + size > IN_FLIGHT_BYTES):
                     future, landed = futures.popleft()
@@ -480,7 +569,8 @@ class CassandraStore:
 
     def _put_latest(self, deletion: Deletion, values: dict[str, LatestValue]) -> None:
         if values:
-            self._send([self._latest_unit((deletion.device_id, deletion.next_epoch), values)])
+            place = deletion.device_id, deletion.next_epoch
+            self._send([self._latest_unit(place, deletion.device_type, values, now_ms())])
 
     def _move_latest(self, deletion: Deletion) -> None:
         """Write the latest values that are left into the next epoch.
@@ -506,6 +596,42 @@ class CassandraStore:
         return bool(list(self._cql.read("value", device_id, _day(value.time), value.time, name)))
 
     # --- deleting --------------------------------------------------------------------------------
+    def _old_days(self, holder: Holder, keeping: Keeping, now: int) -> Iterator["OldDay"]:
+        """What a device has longer than it is to be kept, from the oldest day on."""
+        if not keeping.shortest:
+            return
+        until = now - DAY_MS * keeping.shortest
+        for day in self._days(holder.device_id, EARLIEST, until, descending=False):
+            if keeping.longest and _end_of(day) <= now - DAY_MS * keeping.longest:
+                first = list(self._cql.read("first", holder.device_id, day))
+                yield OldDay(day, True, bool(first), [])
+                continue
+            rows = self._cql.read("keys", holder.device_id, day, _bound(until))
+            values = list(_old_values(rows, keeping, now))
+            if values:
+                yield OldDay(day, False, True, values)
+
+    def _enforce_latest(self, holder: Holder, keeping: Keeping, now: int) -> None:
+        """Deleted at their own time, they hide only what is older, and so not kept either."""
+        place = holder.device_id, holder.epoch
+        self._cql.execute_all(
+            ("delete_latest_value", 1000 * value.time, *place, name)
+            for name, value in self._latest_at(*place).items()
+            if _is_old(value.time, keeping.of(name), now)
+        )
+
+    def _enforce_feed(self, holder: Holder, keeping: Keeping, now: int) -> None:
+        if not keeping.shortest:
+            return
+        until = now - DAY_MS * keeping.shortest
+        rows = self._feed_rows(holder.device_id, holder.owner_id, EARLIEST, until)
+        self._cql.execute_all(
+            ("delete_feed_value", name, holder.owner_id, hour, shard, ts, holder.device_id)
+            for hour, shard, ts, names in rows
+            for name in names
+            if _is_old(ts, keeping.of(name), now)
+        )
+
     def _delete_feed(self, device_id: int, owner_id: int, start: int, end: int) -> None:
         places = self._feed_places(device_id, owner_id, start, end)
         self._cql.execute_all(("delete_feed", owner_id, *place, device_id) for place in places)
@@ -514,15 +640,42 @@ class CassandraStore:
         self, device_id: int, owner_id: int, start: int, end: int
     ) -> Iterator[tuple[int, int, int]]:
         """Hour, shard and time of a device's readings in its owner's feed."""
+        for *place, _ in self._feed_rows(device_id, owner_id, start, end):
+            yield place[0], place[1], place[2]
+
+    def _feed_rows(
+        self, device_id: int, owner_id: int, start: int, end: int
+    ) -> Iterator[tuple[int, int, int, list[str]]]:
+        """The same, each with its measurements."""
         start = max(start, feed_start(now_ms()) - HOUR_MS)
         shard = device_id % SHARDS
         for hour, shards in self._hours(owner_id, start, end):
             if shard not in shards:
                 continue
             rows = self._cql.read("feed", owner_id, hour, shard, start, end, 2**31 - 1)
-            for ts, of_device, _values in rows:
+            for ts, of_device, values in rows:
                 if of_device == device_id:
-                    yield hour, shard, ts
+                    yield hour, shard, ts, list(values or ())
+
+
+class OldDay(NamedTuple):
+    """What of a device's day is overdue: the whole, where there is any data left, or these values
+    by time and measurement.
+    """
+
+    day: Any  # the driver's own Date
+    is_whole: bool
+    has_data: bool
+    values: list[tuple[int, str]]
+
+    def count_in(self, found: Overdue) -> None:
+        if self.is_whole and self.has_data:
+            found.days += 1
+            found.span(_end_of(self.day) - DAY_MS + 1, _end_of(self.day))
+        elif self.values:
+            found.values += sum(1 for _, key in self.values if key)
+            times = [time for time, _ in self.values]
+            found.span(min(times), max(times))
 
 
 class Unit(NamedTuple):
@@ -621,8 +774,45 @@ def _cell_bytes(key: str, cell: Cell) -> int:
     return ROW_BYTES + len(key) + 4 * len(cell.text_value or "")
 
 
-def _ttl() -> int:
-    return 86_400 * settings.TELEMETRY_RETENTION_DAYS
+def _ttl(expires: int | None, now: int) -> int | None:
+    """How many seconds a value has to live; 0 for ever, None where it has expired.
+
+    Cassandra refuses to expire anything after 20 years, or after 2038: that is kept for ever too,
+    until a purge by policy.
+    """
+    if expires is None:
+        return 0
+    if expires <= now:
+        return None
+    left = ceil((expires - now) / 1000)
+    return left if left <= TTL_MAX and expires // 1000 < EXPIRY_END else 0
+
+
+def _is_old(ts: int, days: int, now: int) -> bool:
+    return bool(days) and ts <= now - DAY_MS * days
+
+
+def _old_values(
+    rows: Iterable[tuple[int, str]], keeping: Keeping, now: int
+) -> Iterator[tuple[int, str]]:
+    """Of (time, measurement) by time those that are overdue; metadata with the last of its time."""
+    for ts, of_time in groupby(rows, key=itemgetter(0)):
+        names = [name for _, name in of_time]
+        old = [name for name in names if name and _is_old(ts, keeping.of(name), now)]
+        if METADATA_KEY in names and len(old) == len(names) - 1:
+            old.append(METADATA_KEY)
+        yield from ((ts, name) for name in old)
+
+
+def _table_faults(model: Any, known: Any) -> Iterator[str]:
+    """What a table lacks of what `telemetry.tables` says."""
+    name = model.__table_name__
+    if name not in known:
+        yield f"There is no table {name}."
+        return
+    missing = [column for column in model._columns if column not in known[name].columns]
+    if missing:
+        yield f"Table {name} lacks {', '.join(missing)}."
 
 
 def _bound(ms: int) -> int:

@@ -14,9 +14,13 @@ PLACES = {"float": 3, "int": 4, "bool": 5, "text": 6}
 
 
 class Cell(NamedTuple):
-    """`kind` names the column that counts: float, int, bool, text or json (in the text column)."""
+    """`kind` names the column that counts: float, int, bool, text or json (in the text column).
 
-    kind: str
+    Where it is None the value has expired: what is left is that of another type, written before
+    under a longer retention.
+    """
+
+    kind: str | None
     double_value: float | None = None
     long_value: int | None = None
     bool_value: bool | None = None
@@ -62,6 +66,8 @@ def to_reading(
     metadata = None
     for row in rows:
         key, kind = row[1], row[2]
+        if kind is None:
+            continue  # the value has expired, or was deleted; its row has not yet
         place = PLACES.get(kind)
         value = json.loads(row[6] or "null") if place is None else row[place]
         if key == METADATA_KEY:

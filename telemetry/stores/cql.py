@@ -27,6 +27,7 @@ IN_FLIGHT = 32
 AWAY = (DriverException, NoHostAvailable, ConnectionException, CQLEngineException, OSError)
 # Reads that take long by themselves: asked of a second node too, they would load both.
 LONG = re.compile("ALLOW FILTERING|COUNT|GROUP BY")
+_opening = threading.Lock()
 Row = tuple[Any, ...]
 Bound = Any
 
@@ -90,7 +91,7 @@ class Cql:
                 future.result()
 
     def _connect(self) -> Session:
-        session = _open_session()
+        session = open_session()
         try:
             for name, statement in self._statements.items():
                 text = statement.format(ks=settings.CASSANDRA_KEYSPACE)
@@ -105,11 +106,12 @@ class Cql:
         return session
 
 
-def _open_session() -> Session:
+def open_session() -> Session:
     """The process's one session, as django-cassandra-engine registers it with cqlengine.
 
     Opened in a thread of its own: Django keeps connections per thread and would try to reconnect
     this one at the start and the end of every request of a thread that has ever touched it.
+    One at a time: while it connects for one thread, cqlengine has None for every other.
     """
-    with ThreadPoolExecutor(max_workers=1) as executor:
+    with _opening, ThreadPoolExecutor(max_workers=1) as executor:
         return executor.submit(lambda: connections["cassandra"].connection.session).result()

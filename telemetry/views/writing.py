@@ -49,7 +49,7 @@ class SubmitView(DirectView):
         device = current_device(request)
 
         def prepare() -> Call:
-            message = messages.parse_message(request.data)
+            message = messages.parse_message(request.data, device.device_type)
             return Call(
                 times=lambda: services.times_of(device=device, message=message),
                 act=lambda times: services.submit(device=device, message=message, times=times),
@@ -67,7 +67,7 @@ class SubmitView(DirectView):
         if (found := known_key(request)) is None or not found[1].record.may_write:
             return None
         try:
-            message = messages.parse_message(json.loads(request.body))
+            message = messages.parse_message(json.loads(request.body), found[1].record.device_type)
         except (ValueError, ValidationError):
             return None  # the long way charges first, and says what is wrong
         try:
@@ -98,7 +98,7 @@ class BatchView(APIView):
         device = current_device(request)
 
         def prepare() -> Call:
-            entries = messages.parse_batch(request.data, device.id)
+            entries = messages.parse_batch(request.data, device.id, device.device_type)
             admit({device.id: len(entries)}, self)
             return _call({device.id: device}, entries)
 
