@@ -452,6 +452,7 @@ BATCH_WAIT_MS = bounded("BATCH_WAIT_MS", 8000, 100, 10_000)
 AGGREGATE_SCAN_VALUES = bounded("AGGREGATE_SCAN_VALUES", 500_000, 1000, 100_000_000)
 AGGREGATE_WINDOWS_MAX = bounded("AGGREGATE_WINDOWS_MAX", 10_000, 1, 1_000_000)
 IMPORT_GROUP = bounded("IMPORT_GROUP", 500, 1, 1000)
+IMPORT_WRITERS = bounded("IMPORT_WRITERS", 4, 1, 64)
 
 # --- Caches and presence ------------------------------------------------------------------------
 KEY_CACHE_SECONDS = bounded("KEY_CACHE_SECONDS", 3600, 1, 86_400)
