@@ -27,12 +27,14 @@ CLOCK_SECONDS = 3600
 # Keys: the lease; of each claim the mark, the clock and the hash ("" for none), then its limits.
 # Arguments: how long a clock is kept; of each claim the mark that is expected, the earliest time
 # its clock may give, how many limits, and what `take` is to know of them.
-# Answers: nothing where there is no lease; of each claim 0 where the mark is another one, else the
-# time, what its limits say, and the hash. A claim that its limits refuse gets neither.
+# Answers: how many ms the lease still lasts, and nothing else where there is none; of each claim 0
+# where the mark is another one, else the time, what its limits say, and the hash. A claim that its
+# limits refuse gets neither.
 ADMIT = Script(
     LIMITS
     + """
-if redis.call('EXISTS', KEYS[1]) == 0 then return {} end
+local lease = redis.call('PTTL', KEYS[1])
+if lease <= 0 then return {lease} end
 
 local function give(clock, earliest)
     local last = tonumber(redis.call('GET', clock) or '0')
@@ -41,7 +43,7 @@ local function give(clock, earliest)
     return given
 end
 
-local answers, k, a = {}, 2, 2
+local answers, k, a = {lease}, 2, 2
 while k <= #KEYS do
     local limits = tonumber(ARGV[a + 2])
     if redis.call('GET', KEYS[k]) == ARGV[a] then
@@ -103,7 +105,10 @@ def admit(claims: Sequence[Claim]) -> list[Admission | None]:
         keys += [demand.key for demand in one.demands]
         parameters += (one.known.mark, one.earliest, len(one.demands), *arguments(one.demands))
     with redis() as client:
-        answers = ADMIT(client, keys, parameters) or [0] * len(claims)
+        lease, *answers = ADMIT(client, keys, parameters)
+    key_cache.lease_lasts(lease)
+    if not answers:
+        return [None] * len(claims)
     return [_admission(one, answer) for one, answer in zip(claims, answers, strict=True)]
 
 

@@ -22,6 +22,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -170,6 +171,23 @@ def invalidate(digests: Iterable[str]) -> None:
     )
     if rows:
         transaction.on_commit(lambda: _apply_or_wait(rows))
+
+
+_is_due = threading.Event()
+
+
+def lease_lasts(ms: int) -> None:
+    """Note how long the lease still lasts: before it ends, somebody should renew it."""
+    if ms < 500 * LEASE_SECONDS:
+        _is_due.set()
+
+
+def renew_if_due() -> None:
+    """Renew a lease that is about to end; one thread of a process does, and waits for it."""
+    if _is_due.is_set():
+        _is_due.clear()
+        with suppress(StoreAway), redis() as client:
+            _renew_lease(client)
 
 
 def apply_pending(client: Any | None = None) -> int:

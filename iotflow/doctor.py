@@ -1,6 +1,7 @@
 """What `manage.py doctor` looks at. A check is a function that yields findings; add it to CHECKS.
 
-A check may raise StoreAway or DatabaseError: what it needs is away, which `stores` says already.
+A check may raise StoreAway or DatabaseError: what it needs is away or has no tables, which the
+checks before it say.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +19,7 @@ from iotflow.lib.findings import Finding, Level, ok, problem, warning
 from telemetry import diagnosis
 
 OUTBOX_SECONDS = 60
+NAMED = 5
 NAMES = {
     "database": "The database (DATABASE_URL)",
     "telemetry": "The telemetry store (CASSANDRA_HOSTS)",
@@ -43,7 +45,10 @@ def stores() -> Iterator[Finding]:
         if store.up:
             yield ok(f"{NAMES[name]} answers: {store.version}, {store.milliseconds} ms.")
         else:
-            yield problem(f"{NAMES[name]} does not answer.", "Start it, or correct the variable.")
+            yield problem(
+                f"{NAMES[name]} does not answer, or not yet.",
+                "Start it, or correct the variable; where its tables lack, `setup_stores` first.",
+            )
 
 
 def migrations() -> Iterator[Finding]:
@@ -52,9 +57,11 @@ def migrations() -> Iterator[Finding]:
         executor = MigrationExecutor(connections[alias])
         plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
         if plan:
-            names = ", ".join(f"{migration.app_label}.{migration.name}" for migration, _ in plan)
+            names = [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
+            more = ", …" if len(names) > NAMED else ""
             yield problem(
-                f"Database “{alias}” lacks {len(plan)} migration(s): {names}.",
+                f"Database “{alias}” lacks {len(plan)} migration(s): "
+                f"{', '.join(names[:NAMED])}{more}.",
                 "Run `python manage.py setup_stores`.",
             )
         else:
@@ -96,5 +103,7 @@ def examine() -> Iterator[tuple[str, Finding]]:
             reason = text[0] if text else type(error).__name__
             yield (
                 name,
-                warning(f"This cannot be looked at now: {reason}", "See to the store first."),
+                warning(
+                    f"This cannot be looked at now: {reason}", "See to the problems above first."
+                ),
             )

@@ -138,6 +138,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "events.context.RequestContext",
     "iotflow.middleware.RequestGuard",
+    "devices.direct.ShortWay",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -439,6 +440,8 @@ ROLLUP_RETENTION_DAYS = bounded("ROLLUP_RETENTION_DAYS", 0, 0, 3650)
 USER_FEED_DAYS = bounded("USER_FEED_DAYS", 7, 1, 365)
 IDEMPOTENCY_HOURS = bounded("IDEMPOTENCY_HOURS", 24, 1, 24 * 365)
 INGEST_WAIT_MS = bounded("INGEST_WAIT_MS", 1500, 50, 10_000)
+# SQLite has one writer.
+INGEST_THREADS = bounded("INGEST_THREADS", 2 if CASSANDRA_HOSTS else 1, 1, 8)
 INGEST_QUEUE = bounded("INGEST_QUEUE", 2000, 1, 1_000_000)
 INGEST_GROUP = bounded("INGEST_GROUP", 200, 1, 10_000)
 INGEST_GROUP_VALUES = bounded("INGEST_GROUP_VALUES", 2000, 1, 100_000)
@@ -449,6 +452,7 @@ BATCH_WAIT_MS = bounded("BATCH_WAIT_MS", 8000, 100, 10_000)
 AGGREGATE_SCAN_VALUES = bounded("AGGREGATE_SCAN_VALUES", 500_000, 1000, 100_000_000)
 AGGREGATE_WINDOWS_MAX = bounded("AGGREGATE_WINDOWS_MAX", 10_000, 1, 1_000_000)
 IMPORT_GROUP = bounded("IMPORT_GROUP", 500, 1, 1000)
+IMPORT_WRITERS = bounded("IMPORT_WRITERS", 4, 1, 64)
 
 # --- Caches and presence ------------------------------------------------------------------------
 KEY_CACHE_SECONDS = bounded("KEY_CACHE_SECONDS", 3600, 1, 86_400)

@@ -1,8 +1,9 @@
 """How readings get in: group commit.
 
-Request threads hand their submissions to one committer thread. It takes whatever has gathered,
-writes it as one group and answers all of them; while it writes, the next group gathers. There is
-no timer, so a lone request waits for nobody.
+Request threads hand their submissions to the committer. It takes whatever has gathered, writes it
+as one group and answers all of them; while it writes, the next group gathers. There is no timer, so
+a lone request waits for nobody. INGEST_THREADS groups may be under way at once: while one waits for
+Cassandra, another one waits for the event log.
 
 For a group: keys and limits, where they were not looked at before → times for those that have none
 → the store, which must succeed → Redis in one pipeline, which may fail → the event log or its
@@ -115,18 +116,22 @@ class Ticket:
 
 
 class Committer:
-    """One thread and a bounded queue. `submit` from any thread."""
+    """Its threads and a bounded queue. `submit` from any thread."""
 
     def __init__(self) -> None:
         self._queue: deque[Ticket] = deque()
         self._wake = threading.Condition()
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run, name="committer", daemon=True)
+            for _ in range(settings.INGEST_THREADS)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def is_alive(self) -> bool:
-        return self._thread.is_alive()
+        return all(thread.is_alive() for thread in self._threads)
 
     def submit(self, submission: Submission) -> Receipt:
         ticket = Ticket(submission)
@@ -138,11 +143,12 @@ class Committer:
         return ticket.wait(settings.INGEST_WAIT_MS / 1000)
 
     def stop(self) -> None:
-        """Finish what is queued, then end the thread."""
+        """Finish what is queued, then end the threads."""
         with self._wake:
             self._stopping = True
-            self._wake.notify()
-        self._thread.join(timeout=10)
+            self._wake.notify_all()
+        for thread in self._threads:
+            thread.join(timeout=10)
 
     def _run(self) -> None:
         while (group := self._gather()) is not None:

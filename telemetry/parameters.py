@@ -17,7 +17,7 @@ from telemetry.cursors import FeedCursor, HistoryCursor, feed_cursor, history_cu
 
 WINDOW = re.compile(r"([1-9]\d{0,6})([smhdw])", re.ASCII)
 WINDOW_MIN, WINDOW_MAX = UNITS["m"], 30 * UNITS["d"]
-FORMATS = ("csv", "ndjson")
+FORMATS = ("csv", "ndjson", "parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +32,12 @@ class HistoryParameters:
 def parse_history(query: QueryDict) -> HistoryParameters:
     """The query string of a history; a 400 names what is wrong."""
     descending = _descending(query, "desc")
-    cursor = history_cursor(text) if (text := query.get("cursor")) else None
-    if cursor is not None and cursor.descending != descending:
-        raise ValidationError({"cursor": ["Belongs to a query with the other order."]})
     return HistoryParameters(
         span=_span(query),
         limit=whole_number(query, "limit", settings.HISTORY_LIMIT, 1, settings.HISTORY_LIMIT_MAX),
         descending=descending,
         fields=_fields(query),
-        cursor=cursor,
+        cursor=_history_cursor(query, descending),
     )
 
 
@@ -96,6 +93,7 @@ class ExportParameters:
     format: str
     descending: bool
     fields: frozenset[str]
+    cursor: HistoryCursor | None
 
 
 def parse_export(query: QueryDict) -> ExportParameters:
@@ -103,7 +101,9 @@ def parse_export(query: QueryDict) -> ExportParameters:
     wanted = query.get("format") or "csv"
     if wanted not in FORMATS:
         raise ValidationError({"format": [f"Must be one of: {', '.join(FORMATS)}."]})
-    return ExportParameters(_span(query), wanted, _descending(query, "asc"), _fields(query))
+    descending = _descending(query, "asc")
+    cursor = _history_cursor(query, descending)
+    return ExportParameters(_span(query), wanted, descending, _fields(query), cursor)
 
 
 def parse_range(request: Request) -> tuple[int, int]:
@@ -126,6 +126,13 @@ def _descending(query: QueryDict, default: str) -> bool:
     if order not in ("asc", "desc"):
         raise ValidationError({"order": ["Must be asc or desc."]})
     return order == "desc"
+
+
+def _history_cursor(query: QueryDict, descending: bool) -> HistoryCursor | None:
+    cursor = history_cursor(text) if (text := query.get("cursor")) else None
+    if cursor is not None and cursor.descending != descending:
+        raise ValidationError({"cursor": ["Belongs to a query with the other order."]})
+    return cursor
 
 
 def _fields(query: QueryDict) -> frozenset[str]:

@@ -91,12 +91,18 @@ class Rules:
         days = self.days(device_type, measurement)
         return time + DAY_MS * days if days else None
 
-    def cell_expiry(self, reading: Reading, key: str) -> int | None:
-        """The same by a reading's cell: metadata, of no name, expires with the last value."""
-        if key:
-            return self.expiry(reading.device_type, key, reading.time)
-        kept = [self.days(reading.device_type, name) for name in reading.values]
-        return None if 0 in kept else reading.time + DAY_MS * max(kept)
+    def expiries(self, reading: Reading) -> dict[str, int | None]:
+        """The same for each value of a reading, and under no name for its metadata, which goes
+        with the last of them.
+        """
+        if not self.ranked and not settings.TELEMETRY_RETENTION_DAYS:
+            return dict.fromkeys((*reading.values, ""))
+        found = {
+            name: self.expiry(reading.device_type, name, reading.time) for name in reading.values
+        }
+        finite = [expires for expires in found.values() if expires is not None]
+        is_finite = len(finite) == len(found)
+        return {**found, "": max(finite, default=reading.time) if is_finite else None}
 
     def keeping(self, device_type: str) -> "Keeping":
         """What holds for devices of this type, by measurement as rules write it, best rank first;

@@ -344,12 +344,12 @@ class CassandraStore:
         self, reading: Reading, now: int, marks: dict[tuple[Any, ...], None]
     ) -> Iterator["Unit"]:
         """What a reading writes, partition by partition; its latest values apart."""
-        rules, statement = retention.rules(), self._cql.prepared["write"]
+        expiries, statement = retention.rules().expiries(reading), self._cql.prepared["write"]
         written, size = long(reading.written), 0
         ttls: dict[str, int] = {}
         cells = []
         for key, value in values_of(reading):
-            ttl = _ttl(rules.cell_expiry(reading, key), now)
+            ttl = _ttl(expiries[key], now)
             if ttl is None:
                 continue  # it has expired on the way
             ttls[key] = ttl

@@ -226,8 +226,9 @@ class SqlStore:
                     **to_cell(value)._asdict(),
                 )
                 for reading in readings
+                for expiries in (rules.expiries(reading),)
                 for key, value in values_of(reading)
-                if (expires := rules.cell_expiry(reading, key)) is None or expires > now
+                if (expires := expiries[key]) is None or expires > now
             ),
             update_conflicts=True,
             unique_fields=["device_id", "ts", "key"],

@@ -26,7 +26,11 @@ from telemetry.selectors import Subject
 from telemetry.stores import telemetry_store
 from telemetry.views.base import OwnTelemetryView, TelemetryView
 
-CONTENT_TYPES = {"csv": "text/csv; charset=utf-8", "ndjson": "application/x-ndjson"}
+CONTENT_TYPES = {
+    "csv": "text/csv; charset=utf-8",
+    "ndjson": "application/x-ndjson",
+    "parquet": "application/vnd.apache.parquet",
+}
 FIELDS = OpenApiParameter("fields", str, description="Measurements, separated by commas.")
 TIME_PARAMETERS = [
     OpenApiParameter("start_time", str, description="Included; default -24h."),
@@ -125,16 +129,22 @@ class ExportView(TelemetryView):
             OpenApiParameter("format", str, enum=list(parameters.FORMATS), default="csv"),
             FIELDS,
             OpenApiParameter("order", str, enum=["asc", "desc"], default="asc"),
+            OpenApiParameter(
+                "cursor", str, description="From the last line of an export that broke off."
+            ),
         ],
         responses={
-            (200, content_type): OpenApiTypes.STR for content_type in CONTENT_TYPES.values()
+            (200, CONTENT_TYPES["csv"]): OpenApiTypes.STR,
+            (200, CONTENT_TYPES["ndjson"]): OpenApiTypes.STR,
+            (200, CONTENT_TYPES["parquet"]): OpenApiTypes.BINARY,
         },
     )
     def get(self, request: Request, device_id: int) -> StreamingHttpResponse:
         """A device's readings as a file, as many as there are.
 
-        NDJSON is exact. CSV has a column for every measurement; texts that a spreadsheet would
-        take for a formula begin with an apostrophe.
+        NDJSON and Parquet are exact. CSV has a column for every measurement; texts that a
+        spreadsheet would take for a formula begin with an apostrophe. Parquet has a row for every
+        value: timestamp, measurement, and the value in the column of its type.
         """
         subject = self.subject(request, device_id)
         asked = parameters.parse_export(request.query_params)

@@ -95,9 +95,10 @@ class TestWhichCounts:
     def test_metadata_is_kept_as_long_as_the_last_value(self):
         rules = Rules([Rule("", "a", 1, 0), Rule("", "b", 5, 0), Rule("", "c", 0, 0)])
         reading = Reading(1, 1, 0, 0, {"a": 1, "b": 1}, {"m": 1})
-        assert rules.cell_expiry(reading, "a") == DAY
-        assert rules.cell_expiry(reading, "") == 5 * DAY
-        assert rules.cell_expiry(Reading(1, 1, 0, 0, {"a": 1, "c": 1}), "") is None
+        assert rules.expiries(reading) == {"a": DAY, "b": 5 * DAY, "": 5 * DAY}
+        reading = Reading(1, 1, 0, 0, {"a": 1, "c": 1})
+        assert rules.expiries(reading) == {"a": DAY, "c": None, "": None}
+        assert Rules().expiries(reading) == {"a": None, "c": None, "": None}
 
 
 class TestChanging:
