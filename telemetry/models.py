@@ -14,6 +14,7 @@ from telemetry.readings import NAME, Deletion
 
 if settings.CASSANDRA_HOSTS:
     from telemetry.tables import (  # noqa: F401  (sync_cassandra looks for them here)
+        BucketLayoutTable,
         DeviceDataTable,
         DeviceDayTable,
         LatestDataTable,

@@ -26,6 +26,8 @@ BY_HOUR = {
 class DeviceDataTable(Model):
     """Every value. `kind` names the column that holds it: rewritten with another type, the old
     column keeps its cell. The row with the empty key holds the reading's metadata.
+
+    `day` is a day, or the number of a part of one: telemetry.stores.buckets.
     """
 
     __table_name__ = "device_data"
@@ -49,6 +51,22 @@ class DeviceDayTable(Model):
 
     device_id = columns.BigInt(partition_key=True)
     day = columns.Date(primary_key=True, clustering_order="DESC")
+
+
+class BucketLayoutTable(Model):
+    """How wide partitions of history are, by version: telemetry.stores.buckets.
+
+    Changed by `manage.py resize_buckets` only, and by lightweight transactions only.
+    """
+
+    __table_name__ = "bucket_layouts"
+
+    of_table = columns.Text(partition_key=True)
+    version = columns.Integer(primary_key=True, clustering_order="ASC")
+    hours = columns.Integer()
+    first_day = columns.Integer()
+    state = columns.Text()
+    passed = columns.BigInt()
 
 
 class LatestDataTable(Model):
@@ -100,4 +118,11 @@ class UserHourTable(Model):
     shard = columns.SmallInt(primary_key=True, clustering_order="ASC")
 
 
-TABLES = (DeviceDataTable, DeviceDayTable, LatestDataTable, UserDataTable, UserHourTable)
+TABLES = (
+    DeviceDataTable,
+    DeviceDayTable,
+    BucketLayoutTable,
+    LatestDataTable,
+    UserDataTable,
+    UserHourTable,
+)

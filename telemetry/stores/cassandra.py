@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from cassandra import InvalidRequest
 from cassandra.cluster import ResponseFuture, Session
 from cassandra.query import BatchStatement, BatchType
+from cassandra.util import Date
 from django.conf import settings
 from django.core.management import call_command
 
@@ -43,7 +44,7 @@ from telemetry.readings import (
     newest,
 )
 from telemetry.retention import Keeping
-from telemetry.stores import packing
+from telemetry.stores import layouts, packing
 from telemetry.stores.base import Holder, Overdue, Refused
 from telemetry.stores.cells import METADATA_KEY, Cell, from_cell, to_reading
 from telemetry.stores.cql import (
@@ -150,7 +151,8 @@ class CassandraStore:
         self.breaker = Breaker("Cassandra", *AWAY, failures=2, pause=1.0)
         # Apart, so that a heavy read that takes too long keeps nobody from writing.
         self.reads = Breaker("Cassandra", *AWAY, failures=2, pause=1.0)
-        self._cql = Cql(STATEMENTS)
+        self._cql = Cql({**STATEMENTS, **layouts.STATEMENTS})
+        self.layouts = layouts.StoredLayouts(self._cql)
         self._marked = Marks()
         self._widths = Widths()
 
@@ -206,7 +208,7 @@ class CassandraStore:
         start, end = deletion.start, deletion.end
         with self.breaker.guard():
             self._delete_feed(deletion.device_id, deletion.owner_id, start, end)
-            days = self._days(deletion.device_id, start, end, descending=True)
+            days = self._days(deletion.device_id, start, end, descending=True, everywhere=True)
             self._cql.execute_all(
                 ("delete_range", deletion.device_id, day, _bound(start), _bound(end))
                 for day in days
@@ -239,7 +241,9 @@ class CassandraStore:
                     break
             self._put_latest(deletion, found)
             further = next(days, None) if missing else None
-        return found, None if further is None else _end_of(further)
+        if further is None:
+            return found, None
+        return found, min(self.layouts.get().end_of(further.days_from_epoch), LATEST)
 
     def drop_latest(self, deletion: Deletion) -> None:
         with self.breaker.guard():
@@ -260,7 +264,7 @@ class CassandraStore:
     def erase(self, device_id: int, owner_id: int, epoch: int) -> None:
         with self.breaker.guard():
             self._delete_feed(device_id, owner_id, EARLIEST, LATEST)
-            days = self._days(device_id, EARLIEST, LATEST, descending=True)
+            days = self._days(device_id, EARLIEST, LATEST, descending=True, everywhere=True)
             self._cql.execute_all(("delete_day", device_id, day) for day in days)
             self._cql.execute_all(
                 ("delete_latest", LATE, device_id, number) for number in range(epoch + 1)
@@ -292,11 +296,9 @@ class CassandraStore:
             for old in self._old_days(holder, keeping, now):
                 if old.is_whole:
                     if old.has_data:
-                        self._cql.execute("delete_day", device_id, old.day)
+                        self._cql.execute_all(("delete_day", device_id, p) for p in old.parts)
                     self._cql.execute("unmark_day", device_id, old.day)
-                self._cql.execute_all(
-                    ("delete_value", device_id, old.day, *value) for value in old.values
-                )
+                self._cql.execute_all(("delete_value", device_id, *value) for value in old.values)
                 old.count_in(found)
             self._enforce_latest(holder, keeping, now)
             self._enforce_feed(holder, keeping, now)
@@ -343,21 +345,23 @@ class CassandraStore:
     ) -> Iterator["Unit"]:
         """What a reading writes, partition by partition; its latest values apart."""
         expiries, statement = retention.rules().expiries(reading), self._cql.prepared["write"]
-        place = long(reading.device_id), packing.day(reading.time), long(reading.time)
         written, size = long(reading.written), 0
         ttls: dict[str, int] = {}
-        rows = []
+        cells = []
         for key, value in values_of(reading):
             ttl = _ttl(expiries[key], now)
             if ttl is None:
                 continue  # it has expired on the way
             ttls[key] = ttl
             cell = packing.cell(value)
-            rows.append(bound(statement, *place, key.encode(), *cell, written, integer(ttl)))
+            cells.append((key.encode(), *cell, written, integer(ttl)))
             size += ROW_BYTES + len(key) + (0 if cell[-1] is UNSET else len(cell[-1]))
-        if not rows:
+        if not cells:
             return
-        yield Unit(rows, size)
+        device_id, time = long(reading.device_id), long(reading.time)
+        for partition in self.layouts.get().to_write(reading.time):
+            place = device_id, packing.date(partition), time
+            yield Unit([bound(statement, *place, *cell) for cell in cells], size)
         left = _feed_ttl(reading, now)
         if left:
             yield self._feed_unit(reading, left, ttls)
@@ -499,16 +503,31 @@ class CassandraStore:
             yield from ahead.popleft().result()
             wanted = min(2 * wanted, DAYS_AHEAD)
 
-    def _days(self, device_id: int, start: int, end: int, descending: bool) -> Iterator[date]:
-        """The days that may have data: those that have, unless there are but a few to look at."""
-        first, last = _day(start), _day(end)
-        if (last - first).days < DAYS_UNASKED:
-            days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
-            yield from reversed(days) if descending else days
+    def _days(
+        self, device_id: int, start: int, end: int, descending: bool, everywhere: bool = False
+    ) -> Iterator[Date]:
+        """The partitions of a device's days that may have data, in order of time.
+
+        `everywhere`: also those that are written and not read, while days are moved.
+        """
+        known = self.layouts.get()
+        for day in self._dates(device_id, start, end, descending):
+            for partition in known.of_day(
+                day, start, end, descending=descending, everywhere=everywhere
+            ):
+                yield Date(partition)
+
+    def _dates(self, device_id: int, start: int, end: int, descending: bool) -> Iterator[int]:
+        """The days, since 1970, that may have data: those that have, unless there are but a few
+        to look at.
+        """
+        first, last = _bound(start) // DAY_MS, _bound(end) // DAY_MS
+        if last - first < DAYS_UNASKED:
+            yield from range(last, first - 1, -1) if descending else range(first, last + 1)
             return
         statement = "days" if descending else "days_rising"
-        for (day,) in self._cql.read(statement, device_id, first, last):
-            yield day
+        for (day,) in self._cql.read(statement, device_id, Date(first), Date(last)):
+            yield day.days_from_epoch
 
     def _hours(self, owner_id: int, start: int, end: int) -> Iterator[tuple[int, list[int]]]:
         """The hours of an owner that have readings, newest first, with their shards."""
@@ -586,7 +605,8 @@ class CassandraStore:
         self._put_latest(deletion, kept)
 
     def _is_there(self, device_id: int, name: str, value: LatestValue) -> bool:
-        return bool(list(self._cql.read("value", device_id, _day(value.time), value.time, name)))
+        partition = Date(self.layouts.get().to_read(_bound(value.time)))
+        return bool(list(self._cql.read("value", device_id, partition, value.time, name)))
 
     # --- deleting --------------------------------------------------------------------------------
     def _old_days(self, holder: Holder, keeping: Keeping, now: int) -> Iterator["OldDay"]:
@@ -594,15 +614,23 @@ class CassandraStore:
         if not keeping.shortest:
             return
         until = now - DAY_MS * keeping.shortest
-        for day in self._days(holder.device_id, EARLIEST, until, descending=False):
+        known = self.layouts.get()
+        for number in self._dates(holder.device_id, EARLIEST, until, descending=False):
+            everything = known.of_day(number, EARLIEST, LATEST, descending=False, everywhere=True)
+            parts, day = [Date(part) for part in everything], Date(number)
             if keeping.longest and _end_of(day) <= now - DAY_MS * keeping.longest:
-                first = list(self._cql.read("first", holder.device_id, day))
-                yield OldDay(day, True, bool(first), [])
+                has_data = any(list(self._cql.read("first", holder.device_id, p)) for p in parts)
+                yield OldDay(day, parts, True, has_data, [])
                 continue
-            rows = self._cql.read("keys", holder.device_id, day, _bound(until))
-            values = list(_old_values(rows, keeping, now))
+            values = [
+                (part, *value)
+                for part in parts
+                for value in _old_values(
+                    self._cql.read("keys", holder.device_id, part, _bound(until)), keeping, now
+                )
+            ]
             if values:
-                yield OldDay(day, False, True, values)
+                yield OldDay(day, parts, False, True, values)
 
     def _enforce_latest(self, holder: Holder, keeping: Keeping, now: int) -> None:
         """Deleted at their own time, they hide only what is older, and so not kept either."""
@@ -653,21 +681,24 @@ class CassandraStore:
 
 class OldDay(NamedTuple):
     """What of a device's day is overdue: the whole, where there is any data left, or these values
-    by time and measurement.
+    by partition, time and measurement.
     """
 
-    day: Any  # the driver's own Date
+    day: Date
+    parts: list[Date]  # its partitions
     is_whole: bool
     has_data: bool
-    values: list[tuple[int, str]]
+    values: list[tuple[Date, int, str]]
 
     def count_in(self, found: Overdue) -> None:
         if self.is_whole and self.has_data:
             found.days += 1
             found.span(_end_of(self.day) - DAY_MS + 1, _end_of(self.day))
         elif self.values:
-            found.values += sum(1 for _, key in self.values if key)
-            times = [time for time, _ in self.values]
+            # In two places while days are moved, and one value all the same.
+            values = {(time, key) for _, time, key in self.values}
+            found.values += sum(1 for _, key in values if key)
+            times = [time for time, _ in values]
             found.span(min(times), max(times))
 
 
@@ -811,8 +842,8 @@ def _day(ms: int) -> date:
     return (EPOCH + timedelta(days=_bound(ms) // DAY_MS)).date()
 
 
-def _end_of(day: Any) -> int:
-    """The last millisecond of a day, which is the driver's own Date."""
+def _end_of(day: Date) -> int:
+    """The last millisecond of a day."""
     return min(day.days_from_epoch * DAY_MS + DAY_MS - 1, LATEST)
 
 

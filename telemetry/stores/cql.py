@@ -25,8 +25,9 @@ READ_SECONDS = 5.0
 FETCH_ROWS = 2000
 IN_FLIGHT = 32
 AWAY = (DriverException, NoHostAvailable, ConnectionException, CQLEngineException, OSError)
-# Reads that take long by themselves: asked of a second node too, they would load both.
-LONG = re.compile("ALLOW FILTERING|COUNT|GROUP BY")
+# Reads that take long by themselves: asked of a second node too, they would load both. And what
+# is done once only.
+LONG = re.compile("ALLOW FILTERING|COUNT|GROUP BY|DISTINCT| IF ")
 _opening = threading.Lock()
 Row = tuple[Any, ...]
 Bound = Any

@@ -13,7 +13,6 @@ from cassandra.query import UNSET_VALUE, BoundStatement
 from iotflow.lib import json
 from telemetry.readings import Value
 
-DAY_MS = 86_400_000
 DAY_ZERO = 2**31  # a date counts from there
 
 long = struct.Struct(">q").pack  # a timestamp too, in ms
@@ -34,9 +33,9 @@ def bound(prepared: Any, *values: bytes | object) -> BoundStatement:
     return statement
 
 
-def day(ms: int) -> bytes:
-    """The date of a time."""
-    return _unsigned(ms // DAY_MS + DAY_ZERO)
+def date(number: int) -> bytes:
+    """Days since 1970, or another number in a column of dates."""
+    return _unsigned(number + DAY_ZERO)
 
 
 def cell(value: Value, unset: Any = UNSET) -> Parts:
