@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.models import User
-from accounts.services import actor_name
+from accounts.requests import current_actor
 from devices.authentication import DevicePrincipal
 from devices.models import DeviceGroup
 from devices.views import UserView, current_user
@@ -238,4 +238,4 @@ def actor(request: Request) -> str:
     """How an event names whoever asks."""
     if isinstance(request.user, DevicePrincipal):
         return f"device:{request.user.device.id}"
-    return actor_name(current_user(request))
+    return current_actor(request)
