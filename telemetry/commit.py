@@ -18,7 +18,7 @@ from iotflow.lib import counters
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.redis import redis, shared
 from iotflow.lib.timeparse import now_ms
-from telemetry import latest
+from telemetry import latest, rollups
 from telemetry.readings import Place, Reading, newest
 from telemetry.stores import Refused, telemetry_store
 
@@ -54,6 +54,7 @@ def store_all(readings: Sequence[Reading], deadline: float) -> list[Refused | No
 def _store(readings: Sequence[Reading], deadline: float) -> list[Refused | None]:
     if time.monotonic() > deadline:
         raise StoreAway("The telemetry store")
+    rollups.note_late(readings)
     try:
         telemetry_store().write(readings)
         return [None] * len(readings)

@@ -14,6 +14,7 @@ from iotflow.lib.spans import Span, parse_bounds, parse_span
 from iotflow.lib.timeparse import UNITS
 from telemetry.aggregates import AGGREGATIONS
 from telemetry.cursors import FeedCursor, HistoryCursor, feed_cursor, history_cursor
+from telemetry.windows import Calendar
 
 WINDOW = re.compile(r"([1-9]\d{0,6})([smhdw])", re.ASCII)
 WINDOW_MIN, WINDOW_MAX = UNITS["m"], 30 * UNITS["d"]
@@ -66,7 +67,7 @@ class AggregateParameters:
     span: Span
     field: str
     aggregation: str
-    window: int
+    calendar: Calendar
     window_text: str
 
 
@@ -89,7 +90,7 @@ def parse_aggregate(query: QueryDict) -> AggregateParameters:
         raise ValidationError(errors | dict(error.detail)) from error  # type: ignore[arg-type]
     if errors:
         raise ValidationError(errors)
-    return AggregateParameters(span, name, aggregation, window, window_text)
+    return AggregateParameters(span, name, aggregation, Calendar(window), window_text)
 
 
 @dataclass(frozen=True, slots=True)

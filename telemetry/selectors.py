@@ -14,6 +14,7 @@ from telemetry import aggregates
 from telemetry.cursors import FeedCursor, HistoryCursor
 from telemetry.latest import latest, latest_of
 from telemetry.parameters import AggregateParameters, FeedParameters, HistoryParameters
+from telemetry.plans import Budget, Source
 from telemetry.readings import HistoryPage, HistoryQuery, LatestValue, StoredReading
 from telemetry.stores import telemetry_store
 
@@ -83,53 +84,37 @@ def _latest_body(values: dict[str, LatestValue]) -> dict[str, Any]:
 def aggregated(
     device_id: int, asked: AggregateParameters
 ) -> tuple[list[dict[str, Any]], int | None]:
-    """The windows that have values, oldest first; and from when on there may be more, or None.
+    """The windows asked for, oldest first; and from when on there may be more, or None.
 
-    Reads at most AGGREGATE_SCAN_VALUES values and answers at most AGGREGATE_WINDOWS_MAX windows;
-    a window that was not read to its end is left for the next call. Raises StoreAway, and
-    ValidationError where one window alone has too many values.
+    Reads at most AGGREGATE_SCAN_VALUES values or rollups and answers at most AGGREGATE_WINDOWS_MAX
+    windows; a window that was not read to its end is left for the next call. Raises StoreAway,
+    and ValidationError where one window alone has too many values.
     """
-    values = _Counted(
-        telemetry_store().values(device_id, asked.field, asked.span.start, asked.span.end)
-    )
-    found = list(
-        islice(
-            aggregates.windows(values, asked.window, asked.aggregation),
-            settings.AGGREGATE_WINDOWS_MAX + 1,
-        )
-    )
-    if values.cut and len(found) == 1:
+    budget = Budget(settings.AGGREGATE_SCAN_VALUES)
+    source = Source(device_id, asked.field, asked.span.start, asked.span.end + 1, budget)
+    if asked.aggregation in aggregates.PERCENTILES:
+        windows = aggregates.of_values(source.values(), asked.calendar, asked.aggregation)
+    else:
+        pieces = source.summaries(asked.calendar)
+        windows = aggregates.of_summaries(pieces, asked.calendar, asked.aggregation)
+    found = list(islice(windows, settings.AGGREGATE_WINDOWS_MAX + 1))
+    if budget.spent and len(found) == 1:
         limit = settings.AGGREGATE_SCAN_VALUES
         raise ValidationError(
             {"window": [f"One has more than {limit} values; ask for shorter ones."]}
         )
     more = None
-    if len(found) > settings.AGGREGATE_WINDOWS_MAX or (values.cut and len(found) > 1):
+    if len(found) > settings.AGGREGATE_WINDOWS_MAX or (budget.spent and len(found) > 1):
         more = max(found.pop().start, EARLIEST)
     rows = [
         {
             "timestamp": format_ms(max(window.start, EARLIEST)),
-            "value": aggregates.result(window, asked.aggregation),
+            "value": window.value,
             "count": window.count,
         }
         for window in found
     ]
     return rows, more
-
-
-class _Counted:
-    """At most AGGREGATE_SCAN_VALUES of the values; `cut` where there were more."""
-
-    def __init__(self, values: Iterator[tuple[int, Any]]) -> None:
-        self._values = values
-        self.cut = False
-
-    def __iter__(self) -> Iterator[tuple[int, Any]]:
-        for number, item in enumerate(self._values):
-            if number == settings.AGGREGATE_SCAN_VALUES:
-                self.cut = True
-                return
-            yield item
 
 
 def feed(user: User, asked: FeedParameters) -> tuple[list[dict[str, Any]], str | None]:
