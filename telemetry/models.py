@@ -15,6 +15,8 @@ if settings.CASSANDRA_HOSTS:
         DeviceDataTable,
         DeviceDayTable,
         LatestDataTable,
+        RollupProgressTable,
+        RollupTable,
         UserDataTable,
         UserHourTable,
     )

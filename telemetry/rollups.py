@@ -108,8 +108,22 @@ class Rolling:
     def rebuild(self, start: int, stop: int) -> bool:
         """Compute again what has been rolled up between; False where somebody else does."""
         reached = self._until or EARLIEST
-        days = self._days(start, min(stop, reached))
+        days = self._days(floor(start), min(floor(stop) + HOUR, reached))
         return all(self._day(*hours, reached, anew=True) for hours in days)
+
+    def waiting_days(self) -> int:
+        """How many days have readings in hours that have closed since."""
+        begun = EARLIEST if self._until is None else self._until
+        return sum(1 for _ in self._days(begun, floor(self._now - CLOSE_MS)))
+
+    def rolled_days(self, start: int, stop: int) -> int:
+        """How many days `rebuild` would compute again."""
+        stop = min(floor(stop) + HOUR, self._until or EARLIEST)
+        return sum(1 for _ in self._days(floor(start), stop))
+
+    @property
+    def marks(self) -> int:
+        return len(self._progress.marks)
 
     def _advance(self, start: int, closed: int) -> bool:
         """Roll up what has closed; False where it broke off."""

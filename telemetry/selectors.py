@@ -1,6 +1,6 @@
 """Reads of telemetry, in the shape they are answered."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 

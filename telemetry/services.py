@@ -18,7 +18,7 @@ from telemetry import clock, ingest
 from telemetry.ingest import Submission
 from telemetry.messages import Message
 from telemetry.models import IdempotencyKey
-from telemetry.stores import telemetry_store
+from telemetry.stores import rollup_store, telemetry_store
 
 Answer = dict[str, Any]
 Times = list[int | None]  # of a call's readings, in ms
@@ -89,3 +89,4 @@ def purge() -> None:
     before = now - timedelta(hours=settings.IDEMPOTENCY_HOURS)
     delete_in_pieces(IdempotencyKey.objects.filter(created_at__lt=before))
     telemetry_store().purge(int(now.timestamp() * 1000))
+    rollup_store().purge(int(now.timestamp() * 1000))

@@ -10,7 +10,7 @@ HOUR = 3_600_000
 DAY = 24 * HOUR
 WEEK = 7 * DAY
 MONDAY = 4 * DAY  # the first one after 1970-01-01, a Thursday
-NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (of local time)
+NAIVE_EPOCH = datetime(1970, 1, 1)
 UTC_NAMES = ("UTC", "Etc/UTC")
 FIRST_DAY, LAST_DAY = EARLIEST // DAY, LATEST // DAY
 

@@ -4,20 +4,17 @@ import itertools
 import math
 import statistics
 from collections import defaultdict
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iotflow.lib.json import INT64
-from iotflow.lib.timeparse import EARLIEST, LATEST
 from telemetry import aggregates, clock, commit, rollups
-from telemetry.plans import Budget, Source, plan
+from telemetry.plans import Budget, Source
 from telemetry.readings import Reading
 from telemetry.rollups import Rolling
 from telemetry.stores import rollup_store, telemetry_store
-from telemetry.stores.rollups import Mark, Progress
 from telemetry.summaries import by_hour, by_window
 from telemetry.windows import DAY, HOUR, Calendar
 from tests.environment import STORES
