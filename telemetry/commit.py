@@ -35,6 +35,7 @@ def store(readings: Sequence[Reading], deadline: float = inf) -> list[Refused | 
     if not readings:
         return []
     try:
+        rollups.note_late(readings)
         return _store(readings, deadline)
     except StoreAway:
         missed.add({(reading.device_id, reading.latest_epoch) for reading in readings})
@@ -54,7 +55,6 @@ def store_all(readings: Sequence[Reading], deadline: float) -> list[Refused | No
 def _store(readings: Sequence[Reading], deadline: float) -> list[Refused | None]:
     if time.monotonic() > deadline:
         raise StoreAway("The telemetry store")
-    rollups.note_late(readings)
     try:
         telemetry_store().write(readings)
         return [None] * len(readings)

@@ -1,6 +1,6 @@
 """Reads of telemetry, in the shape they are answered."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -10,7 +10,8 @@ from rest_framework.exceptions import ValidationError
 from accounts.models import User
 from devices.models import Device
 from iotflow.lib.timeparse import EARLIEST, format_ms
-from telemetry import aggregates
+from telemetry import charts
+from telemetry.aggregates import PERCENTILES, Window, of_summaries, of_values
 from telemetry.cursors import FeedCursor, HistoryCursor
 from telemetry.latest import latest, latest_of
 from telemetry.parameters import AggregateParameters, FeedParameters, HistoryParameters
@@ -90,22 +91,22 @@ def aggregated(
     windows; a window that was not read to its end is left for the next call. Raises StoreAway,
     and ValidationError where one window alone has too many values.
     """
+    calendar, most = asked.calendar, settings.AGGREGATE_WINDOWS_MAX
     budget = Budget(settings.AGGREGATE_SCAN_VALUES)
     source = Source(device_id, asked.field, asked.span.start, asked.span.end + 1, budget)
-    if asked.aggregation in aggregates.PERCENTILES:
-        windows = aggregates.of_values(source.values(), asked.calendar, asked.aggregation)
-    else:
-        pieces = source.summaries(asked.calendar)
-        windows = aggregates.of_summaries(pieces, asked.calendar, asked.aggregation)
-    found = list(islice(windows, settings.AGGREGATE_WINDOWS_MAX + 1))
+    found = list(islice(_windows(source, asked), most + 1))
     if budget.spent and len(found) == 1:
         limit = settings.AGGREGATE_SCAN_VALUES
         raise ValidationError(
             {"window": [f"One has more than {limit} values; ask for shorter ones."]}
         )
-    more = None
-    if len(found) > settings.AGGREGATE_WINDOWS_MAX or (budget.spent and len(found) > 1):
-        more = max(found.pop().start, EARLIEST)
+    more = found.pop().start if found and (budget.spent or len(found) > most) else None
+    if asked.points is not None:
+        found = charts.thinned(found, calendar, asked.points, gaps=asked.fill)
+    elif asked.fill:
+        stop = source.stop if more is None else more
+        found = list(islice(charts.filled(found, calendar, source.start, stop), most + 1))
+        more = found.pop().start if len(found) > most else more
     rows = [
         {
             "timestamp": format_ms(max(window.start, EARLIEST)),
@@ -114,7 +115,15 @@ def aggregated(
         }
         for window in found
     ]
-    return rows, more
+    return rows, None if more is None else max(more, EARLIEST)
+
+
+def _windows(source: Source, asked: AggregateParameters) -> Iterator[Window]:
+    """Percentiles take every value; for the rest summaries of them do."""
+    if asked.aggregation in PERCENTILES:
+        return of_values(source.values(), asked.calendar, asked.aggregation)
+    pieces = source.summaries(asked.calendar)
+    return of_summaries(pieces, asked.calendar, asked.aggregation)
 
 
 def feed(user: User, asked: FeedParameters) -> tuple[list[dict[str, Any]], str | None]:

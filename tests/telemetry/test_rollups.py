@@ -1,20 +1,27 @@
 """Rollups: whatever was written, late, twice or deleted, they answer as the readings would."""
 
+import io
 import itertools
 import math
 import statistics
 from collections import defaultdict
+from datetime import timedelta
 
 import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iotflow.lib.json import INT64
+from iotflow.lib.timeparse import EARLIEST, LATEST
 from telemetry import aggregates, clock, commit, rollups
-from telemetry.plans import Budget, Source
+from telemetry.management.commands import rollup
+from telemetry.plans import Budget, Source, plan
 from telemetry.readings import Reading
 from telemetry.rollups import Rolling
 from telemetry.stores import rollup_store, telemetry_store
+from telemetry.stores.rollups import Mark, Progress
 from telemetry.summaries import by_hour, by_window
 from telemetry.windows import DAY, HOUR, Calendar
 from tests.environment import STORES
@@ -169,3 +176,222 @@ def close(wanted, aggregation):
     if type(wanted) is int:
         return wanted if wanted in INT64 else float(wanted)
     return pytest.approx(wanted, rel=1e-12, abs=1e-6)
+
+
+def lengths(parts):
+    return [(part.start, part.stop, part.length) for part in parts]
+
+
+def test_a_plan_reads_days_hours_and_open_edges_without_gaps():
+    day = NOON // DAY * DAY
+    progress = Progress(
+        day + 3 * DAY + 5 * HOUR, (Mark(day + DAY + HOUR, day + DAY + 2 * HOUR, 0, 0),)
+    )
+    start, stop = day - 90 * MINUTE, day + 4 * DAY
+    assert lengths(plan(progress, start, stop, in_days=True)) == [
+        (start, day - HOUR, 0),
+        (day - HOUR, day, HOUR),
+        (day, day + DAY, DAY),
+        (day + DAY, day + DAY + HOUR, HOUR),
+        (day + DAY + HOUR, day + DAY + 2 * HOUR, 0),  # marked
+        (day + DAY + 2 * HOUR, day + 2 * DAY, HOUR),
+        (day + 2 * DAY, day + 3 * DAY, DAY),
+        (day + 3 * DAY, day + 3 * DAY + 5 * HOUR, HOUR),
+        (day + 3 * DAY + 5 * HOUR, stop, 0),  # open
+    ]
+    assert lengths(plan(Progress(None, ()), start, stop, in_days=True)) == [(start, stop, 0)]
+
+
+def test_rollups_that_expire_are_not_relied_on(settings):
+    settings.ROLLUP_RETENTION_DAYS = 1
+    assert lengths(plan(Progress(NOON, ()), NOON - DAY, NOON, in_days=False)) == [
+        (NOON - DAY, NOON, 0)
+    ]
+
+
+def test_readings_of_now_cost_no_mark(at, device):
+    write(device, [(at.now - 30 * MINUTE, 1), (at.now + MINUTE, 2)])
+    assert rollup_store().progress([device])[device] == Progress(None, ())
+
+
+def test_late_readings_near_each_other_share_a_mark(at, device):
+    write(device, [(at.now - hours * HOUR, 1) for hours in (3, 4, 20, 300)])
+    marks = rollup_store().progress([device])[device].marks
+    assert [(m.start, m.stop) for m in marks] == [
+        (NOON - 300 * HOUR, NOON - 299 * HOUR),
+        (NOON - 20 * HOUR, NOON - 2 * HOUR),
+    ]
+
+
+def test_a_mark_set_again_while_it_is_worked_off_stays(at, device):
+    write(device, [(at.now - 3 * HOUR, 1)])
+    [mark] = rollup_store().progress([device])[device].marks
+    write(device, [(at.now - 3 * HOUR, 2)])
+    rollup_store().unmark(device, [mark])
+    [again] = rollup_store().progress([device])[device].marks
+    assert again.version > mark.version
+
+
+def test_what_was_computed_from_an_earlier_look_never_replaces_a_later_one(at, device):
+    store, early, late = rollup_store(), clock.written(), clock.written()
+    telemetry_store().write([Reading(device, 1, NOON, clock.written(), {"t": 1})])  # its day
+    old, new = (list(by_hour([(NOON, value)], Calendar(HOUR))) for value in (1, 2))
+    assert store.write(device, HOUR, [("t", new[0])], late)
+    store.write(device, HOUR, [("t", old[0])], early)
+    assert list(store.read(device, "t", HOUR, NOON, NOON + HOUR)) == new
+    assert store.clear(device, NOON, NOON + HOUR, clock.written())
+    store.write(device, HOUR, [("t", new[0])], late)
+    assert list(store.read(device, "t", HOUR, NOON, NOON + HOUR)) == []
+
+
+def test_rollups_outlive_their_readings(at, device):
+    write(device, [(at.now - (n + 3) * HOUR, n) for n in range(30)])
+    at.now += 5 * MINUTE
+    roll(device)
+    span = NOON - 40 * HOUR, NOON
+    before = planned(device, *span, Calendar(DAY))
+    drop_readings(device)
+    assert planned(device, *span, Calendar(DAY)) == before
+    write(device, [(NOON - 10 * HOUR, 1000)])  # one value where one was: it counts alone
+    write(device, [(NOON - 9 * HOUR + MINUTE, 1000)])
+    write(device, [(NOON - 40 * HOUR, 7)])
+    at.now += 5 * MINUTE
+    roll(device)
+    hours = {window.start: window.last for window in planned(device, *span, Calendar(HOUR))}
+    assert len(hours) == 31
+    assert hours[NOON - 40 * HOUR] == 7
+    assert hours[NOON - 20 * HOUR] == 17
+
+
+def drop_readings(device):
+    """As if they had expired."""
+    from telemetry.readings import Deletion
+
+    telemetry_store().delete(Deletion(device, 1, EARLIEST, LATEST, 0, 1))
+
+
+def test_rebuilding_mends_what_is_wrong(at, device):
+    write(device, [(at.now - 3 * HOUR, 1), (at.now - 30 * HOUR, 2)])
+    at.now += 5 * MINUTE
+    roll(device)
+    span = NOON - 40 * HOUR, NOON
+    right = planned(device, *span, Calendar(DAY))
+    telemetry_store().write([Reading(device, 1, NOON - 4 * HOUR, clock.written(), {"t": 9})])
+    assert planned(device, *span, Calendar(DAY)) == right  # written past everything that marks
+    progress = rollup_store().progress([device])[device]
+    assert Rolling(device, progress, math.inf).rebuild(EARLIEST, LATEST)
+    assert [w.count for w in planned(device, *span, Calendar(DAY))] == [1, 2]
+
+
+def test_a_slice_that_ends_early_goes_on_where_it_was(at, device):
+    write(device, [(at.now - day * DAY, day) for day in range(1, 6)])
+    roll(device)
+    write(device, [(at.now - day * DAY, 10 * day) for day in range(1, 6)])
+    at.now += 5 * MINUTE
+    slices = 0
+    while True:
+        progress = rollup_store().progress([device])[device]
+        slices += 1
+        if not Rolling(device, progress, -math.inf).run():
+            break
+    assert slices == 5
+    found = planned(device, NOON - 6 * DAY, NOON, Calendar(30 * DAY))
+    assert sum(window.whole for window in found) == 150
+    assert rollup_store().progress([device])[device].marks == ()
+
+
+def test_what_a_deleted_range_held_is_in_no_answer(sensor):
+    now = rollups.now_ms()
+    first = now // HOUR * HOUR - 30 * HOUR
+    for n in range(20):
+        sensor.api.post("/telemetry", {"data": {"t": n}, "timestamp": first + n * HOUR})
+    settled(sensor.id)
+    query = {"field": "t", "aggregation": "sum", "window": "30d", "start_time": "-60d"}
+    path = f"/telemetry/{sensor.id}/aggregated"
+    assert sum(row["value"] for row in sensor.api.get(path, **query).json["data"]) == 190
+    body = {"start_time": first + 5 * HOUR, "stop_time": first + 14 * HOUR}
+    assert sensor.api.delete(f"/telemetry/{sensor.id}", body).status == 200
+    for _ in range(2):
+        assert sum(row["value"] for row in sensor.api.get(path, **query).json["data"]) == 95
+        settled(sensor.id)
+    assert rollup_store().progress([sensor.id])[sensor.id].marks == ()
+    assert rollup_store().count(sensor.id)["rollups"] < 20
+
+
+def settled(device):
+    """Rolled up as it will be when everything being written is stored."""
+    progress = rollup_store().progress([device])[device]
+    assert not Rolling(device, progress, math.inf, rollups.now_ms() + 2 * MINUTE).run()
+
+
+def test_a_deleted_device_leaves_no_rollups(sensor, alice):
+    from devices.models import Device
+    from devices.services import delete_devices
+    from events.models import EventLog
+    from telemetry import deleting
+    from telemetry.models import Erasure
+
+    sensor.api.post("/telemetry", {"data": {"t": 1}, "timestamp": "-5h"})
+    settled(sensor.id)
+    assert rollup_store().count(sensor.id)["rollups"] == 1
+    delete_devices(devices=Device.objects.filter(pk=sensor.id), actor="test")
+    Erasure.objects.update(requested_at=timezone.now() - timedelta(minutes=5))
+    assert deleting.erase_deleted() is False
+    [receipt] = EventLog.objects.filter(kind="device.erased")
+    assert receipt.payload["rows"]["rollups"] == 1
+    assert set(rollup_store().count(sensor.id).values()) == {0}
+
+
+def test_the_worker_rolls_up_every_device(alice, make_device, monkeypatch):
+    monkeypatch.setattr(rollups, "SETTLE_MS", 0)
+    devices = [make_device(alice) for _ in range(3)]
+    for device in devices:
+        device.api.post("/telemetry", {"data": {"t": 1}, "timestamp": "-5h"})
+    roller = rollups.Roller()
+    while roller():
+        pass
+    for device in devices:
+        assert rollup_store().count(device.id)["rollups"] == 1
+        assert rollup_store().progress([device.id])[device.id].marks == ()
+
+
+class TestCommand:
+    def run(self, **options):
+        out = io.StringIO()
+        call_command("rollup", stdout=out, **options)
+        return out.getvalue().strip()
+
+    @pytest.fixture
+    def told(self, sensor, monkeypatch):
+        monkeypatch.setattr(rollup, "SETTLE_MS", 500)
+        monkeypatch.setattr(rollups, "SETTLE_MS", 500)
+        sensor.api.post("/telemetry", {"data": {"t": 1}, "timestamp": "-50h"})
+        sensor.api.post("/telemetry", {"data": {"t": 1}, "timestamp": "-5h"})
+        return sensor
+
+    def test_it_says_what_there_is_to_do_then_does_it_and_then_there_is_nothing(self, told):
+        said = self.run(dry_run=True)
+        assert said.startswith("2 day(s) with readings, of 1 device(s), would be rolled up, and 2")
+        assert "hour(s) of 1 device(s) rolled up." in self.run()
+        assert rollup_store().count(told.id)["rollups"] >= 2
+        assert self.run(dry_run=True).startswith("0 day(s) with readings, of 1 device(s)")
+        assert self.run() == "0 hour(s) of 1 device(s) rolled up."
+
+    def test_what_was_just_written_may_wait(self, told):
+        assert "wait for what was written" in self.run(no_wait=True)
+
+    def test_it_rebuilds_what_it_is_told(self, told):
+        self.run()
+        told.api.get(f"/telemetry/{told.id}")
+        assert self.run(rebuild=True, since="-10h", device="sensor", dry_run=True).startswith(
+            "1 day"
+        )
+        assert "of 1 device(s) rolled up anew." in self.run(rebuild=True, device=str(told.id))
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"since": "-1d"}, {"owner": "alice"}, {"rebuild": True, "since": "soon"}, {"device": "x"}],
+    )
+    def test_what_makes_no_sense_is_refused(self, told, options):
+        with pytest.raises(CommandError):
+            self.run(**options)
