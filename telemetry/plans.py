@@ -13,6 +13,8 @@ from telemetry.stores.rollups import MARKS_MAX, Progress
 from telemetry.summaries import Summary, by_hour
 from telemetry.windows import DAY, HOUR, Calendar
 
+GROUPED = ("count", "sum", "mean", "min", "max")  # what a store can say of readings by itself
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -29,6 +31,10 @@ class Budget:
     def __init__(self, most: int) -> None:
         self._left = most
         self.spent = False
+
+    def spend(self, number: int) -> None:
+        self.spent = self.spent or number > self._left
+        self._left = max(0, self._left - number)
 
     def of(self, items: Iterator[Any]) -> Iterator[Any]:
         for item in items:
@@ -53,23 +59,45 @@ class Source:
         """Every value, oldest first. Raises StoreAway."""
         return self._values(self.start, self.stop)
 
-    def summaries(self, calendar: Calendar) -> Iterator[Summary]:
+    def summaries(self, calendar: Calendar, wanted: str) -> Iterator[Summary]:
         """The values as summaries, oldest first, none across the bound of a window.
 
-        Raises StoreAway.
+        They have what the aggregate that is `wanted` takes. Raises StoreAway.
         """
         for part in self._plan(calendar):
             if not part.length:
-                yield from by_hour(self._values(part.start, part.stop), calendar)
+                yield from self._read(part, calendar, wanted)
                 continue
             for rollup in self._rollups(part):
-                if calendar.bounds(rollup.start)[1] < rollup.start + part.length:
-                    stop = rollup.start + part.length
-                    yield from by_hour(self._values(rollup.start, stop), calendar)
+                stop = rollup.start + part.length
+                if calendar.bounds(rollup.start)[1] < stop:
+                    yield from self._read(Part(rollup.start, stop), calendar, wanted)
                 else:
                     yield rollup
             if self.budget.spent:
                 return
+
+    def _read(self, part: Part, calendar: Calendar, wanted: str) -> Iterator[Summary]:
+        """Readings, summed up by the store where it can."""
+        grain = calendar.grain(part.start, part.stop)
+        if wanted not in GROUPED or not grain:
+            yield from by_hour(self._values(part.start, part.stop), calendar)
+            return
+        for group in rollup_store().groups(
+            self.device_id, self.name, part.start, part.stop, grain, wanted
+        ):
+            if group.pieces is None:
+                yield from by_hour(self._values(group.start, group.stop), calendar)
+            for piece in group.pieces or ():
+                stop = piece.start + grain
+                if calendar.bounds(piece.start)[1] < stop:  # the clocks change by half an hour
+                    span = max(piece.start, group.start), min(stop, group.stop)
+                    yield from by_hour(self._values(*span), calendar)
+                else:
+                    self.budget.spend(piece.count)
+                    yield piece
+                if self.budget.spent:
+                    return
 
     def _plan(self, calendar: Calendar) -> list[Part]:
         if not calendar.in_hours(self.start, self.stop) or self.stop - self.start < HOUR:

@@ -122,7 +122,7 @@ def _windows(source: Source, asked: AggregateParameters) -> Iterator[Window]:
     """Percentiles take every value; for the rest summaries of them do."""
     if asked.aggregation in PERCENTILES:
         return of_values(source.values(), asked.calendar, asked.aggregation)
-    pieces = source.summaries(asked.calendar)
+    pieces = source.summaries(asked.calendar, asked.aggregation)
     return of_summaries(pieces, asked.calendar, asked.aggregation)
 
 

@@ -39,13 +39,20 @@ class Calendar:
         """Whether windows between these times are made of hours of UTC, all but a few at least."""
         if self.length % DAY == 0:
             return True
-        ends = () if self.zone is None else (start, stop)
-        return self.length % HOUR == 0 and not any(_utc_offset(t, self.zone) % HOUR for t in ends)
+        return self.grain(start, stop) == HOUR
 
     @property
     def in_days(self) -> bool:
         """Whether windows are made of days of UTC."""
         return self.length % DAY == 0 and (self.zone is None or self.zone.key in UTC_NAMES)
+
+    def grain(self, start: int, stop: int) -> int:
+        """A length that windows between these times are made of, and days of UTC too; 0 if none."""
+        if self.zone is None and self.length < HOUR and DAY % self.length == 0:
+            return self.length
+        if self.length % HOUR or any(_utc_offset(t, self.zone) % HOUR for t in (start, stop)):
+            return 0
+        return HOUR
 
     def _bounds(self, time: int) -> tuple[int, int]:
         offset = MONDAY if self.length % WEEK == 0 else 0
@@ -78,6 +85,8 @@ def _midnight(day: int, zone: ZoneInfo) -> int:
 
 def _utc_offset(time: int, zone: ZoneInfo | None) -> int:
     """How far local time is ahead, in ms; near the ends of the years what it is a day inside."""
+    if zone is None:
+        return 0
     inside = min(max(time, EARLIEST + DAY), LATEST - DAY)
     offset = to_datetime(inside).astimezone(zone).utcoffset() or timedelta()
     return offset // timedelta(milliseconds=1)

@@ -41,6 +41,18 @@ class Progress:
     marks: tuple[Mark, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What a store sums up by itself of the readings from `start` to before `stop`.
+
+    `pieces` have what was wanted of them only; None where the readings have to be read.
+    """
+
+    start: int
+    stop: int
+    pieces: list[Summary] | None
+
+
 class RollupStore(Protocol):
     """Rollups by device. Every method raises StoreAway when the store does not answer.
 
@@ -67,6 +79,13 @@ class RollupStore(Protocol):
 
     def read_all(self, device_id: int, length: int, start: int, stop: int) -> list[Named]:
         """Those of every measurement, by name, then oldest first; within one month or one year."""
+
+    def groups(
+        self, device_id: int, name: str, start: int, stop: int, grain: int, wanted: str
+    ) -> Iterator[Group]:
+        """Readings, not rollups: of one measurement, oldest first, in pieces of `grain` ms, of
+        which a whole number makes a day. `wanted` is count, sum, mean, min or max.
+        """
 
     def write(self, device_id: int, length: int, rollups: Sequence[Named], computed: int) -> bool:
         """False where somebody else has computed for this device since; then nothing is written,

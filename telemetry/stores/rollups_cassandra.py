@@ -14,7 +14,8 @@ from iotflow.lib.batches import batched
 from iotflow.lib.breaker import Breaker
 from iotflow.lib.timeparse import EARLIEST, EPOCH, LATEST
 from telemetry.stores.cql import AWAY, IN_FLIGHT, PROFILE, READ_SECONDS, Cql, Row
-from telemetry.stores.rollups import MARKS_MAX, Mark, Named, Progress
+from telemetry.stores.groups_cassandra import Groups
+from telemetry.stores.rollups import MARKS_MAX, Group, Mark, Named, Progress
 from telemetry.summaries import Summary, dumps, loads
 from telemetry.windows import DAY, HOUR
 
@@ -54,6 +55,7 @@ class CassandraRollups:
     def __init__(self) -> None:
         self._breaker = Breaker("Cassandra", *AWAY, failures=2, pause=1.0)
         self._cql = Cql(STATEMENTS)
+        self._groups = Groups(self._cql)
 
     def progress(self, device_ids: Sequence[int]) -> dict[int, Progress]:
         with self._breaker.guard():
@@ -98,6 +100,16 @@ class CassandraRollups:
         with self._breaker.guard():
             rows = self._cql.read("read_all", *place, bound(start), bound(stop))
             return [(key, loads(ts, text)) for key, ts, text in rows]
+
+    def groups(
+        self, device_id: int, name: str, start: int, stop: int, grain: int, wanted: str
+    ) -> Iterator[Group]:
+        if start < 0:
+            yield Group(start, min(stop, 0), None)  # Cassandra counts groups from 1970 on
+            start = min(stop, 0)
+        with self._breaker.guard():
+            days = self._days(device_id, start, stop) if start < stop else []
+            yield from self._groups.read(device_id, name, days, start, stop, grain, wanted)
 
     def write(self, device_id: int, length: int, rollups: Sequence[Named], computed: int) -> bool:
         ttl = 86_400 * settings.ROLLUP_RETENTION_DAYS
@@ -153,8 +165,12 @@ class CassandraRollups:
 
     def _buckets(self, device_id: int, length: int, start: int, stop: int) -> list[date]:
         """The months, or the years, in which the device has data, in order."""
+        return sorted({bucket_on(length, day) for day in self._days(device_id, start, stop)})
+
+    def _days(self, device_id: int, start: int, stop: int) -> list[date]:
+        """The days on which it has, in order."""
         rows = self._cql.read("days", device_id, day_of(start), day_of(stop - 1))
-        return sorted({bucket_on(length, day.date()) for (day,) in rows})
+        return sorted(day.date() for (day,) in rows)
 
     def _read_each(self, asked: Sequence[tuple[Any, ...]]) -> Iterator[Iterable[Row]]:
         """The rows of each (statement, *parameters), IN_FLIGHT of them asked for at once."""

@@ -11,7 +11,7 @@ from iotflow.lib.batches import delete_in_pieces
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import now_ms
 from telemetry.models import Rollup, RollupMark, RollupProgress
-from telemetry.stores.rollups import MARKS_MAX, Mark, Named, Progress
+from telemetry.stores.rollups import MARKS_MAX, Group, Mark, Named, Progress
 from telemetry.summaries import Summary, dumps, loads
 from telemetry.windows import DAY, HOUR
 
@@ -92,6 +92,11 @@ class SqlRollups:
         with answered():
             found = rows.order_by("key", "ts").values_list("key", "ts", "summary")
             return [(key, loads(ts, text)) for key, ts, text in found]
+
+    def groups(
+        self, device_id: int, name: str, start: int, stop: int, grain: int, wanted: str
+    ) -> Iterator[Group]:
+        yield Group(start, stop, None)  # reading them here costs no round trips
 
     def write(self, device_id: int, length: int, rollups: Sequence[Named], computed: int) -> bool:
         expires = expiry()
