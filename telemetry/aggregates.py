@@ -7,9 +7,8 @@ nearest ranks (type 7 of Hyndman and Fan, The American Statistician 50, 1996).
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from iotflow.lib.json import INT64
 from telemetry.readings import Value
@@ -17,14 +16,13 @@ from telemetry.summaries import Summary, by_window
 from telemetry.windows import Calendar
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A window that has values, from `start` (ms) on; `value` is the aggregate as it is answered:
+class Window(NamedTuple):
+    """A window that has `size` values, from `start` (ms) on, and their aggregate as it is answered:
     a whole number within int64, a finite float, what was measured, or None.
     """
 
     start: int
-    count: int
+    size: int
     value: Any
 
 
@@ -45,7 +43,7 @@ FROM_SUMMARIES: dict[str, Callable[[Summary], Any]] = {
     "sum": lambda of: of.total,
     "min": lambda of: of.least,
     "max": lambda of: of.most,
-    "count": lambda of: of.count,
+    "count": lambda of: of.size,
     "first": lambda of: of.first,
     "last": lambda of: of.last,
     "stddev": _stddev,
@@ -62,8 +60,8 @@ def of_summaries(
     The pieces come oldest first, and none crosses the bound of a window.
     """
     aggregate = FROM_SUMMARIES[aggregation]
-    for window in by_window(pieces, calendar):
-        yield Window(window.start, window.count, _answerable(aggregate(window)))
+    for start, found in by_window(pieces, calendar):
+        yield Window(start, found.size, _answerable(aggregate(found)))
 
 
 def of_values(

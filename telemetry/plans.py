@@ -9,7 +9,7 @@ from django.conf import settings
 from iotflow.lib.timeparse import now_ms
 from telemetry.readings import Value
 from telemetry.stores import rollup_store, telemetry_store
-from telemetry.stores.rollups import MARKS_MAX, Progress
+from telemetry.stores.rollups import MARKS_MAX, Group, Progress
 from telemetry.summaries import Summary, by_hour
 from telemetry.windows import DAY, HOUR, Calendar
 
@@ -67,15 +67,21 @@ class Source:
         for part in self._plan(calendar):
             if not part.length:
                 yield from self._read(part, calendar, wanted)
-                continue
-            for rollup in self._rollups(part):
-                stop = rollup.start + part.length
-                if calendar.bounds(rollup.start)[1] < stop:
-                    yield from self._read(Part(rollup.start, stop), calendar, wanted)
-                else:
-                    yield rollup
+            elif calendar.zone is None:
+                yield from self._rollups(part)
+            else:
+                yield from self._within_windows(part, calendar, wanted)
             if self.budget.spent:
                 return
+
+    def _within_windows(self, part: Part, calendar: Calendar, wanted: str) -> Iterator[Summary]:
+        """Rollups, and readings instead of those that the bound of a window cuts."""
+        for rollup in self._rollups(part):
+            stop = rollup.start + part.length
+            if calendar.bounds(rollup.start)[1] < stop:
+                yield from self._read(Part(rollup.start, stop), calendar, wanted)
+            else:
+                yield rollup
 
     def _read(self, part: Part, calendar: Calendar, wanted: str) -> Iterator[Summary]:
         """Readings, summed up by the store where it can."""
@@ -83,21 +89,26 @@ class Source:
         if wanted not in GROUPED or not grain:
             yield from by_hour(self._values(part.start, part.stop), calendar)
             return
-        for group in rollup_store().groups(
+        groups = rollup_store().groups(
             self.device_id, self.name, part.start, part.stop, grain, wanted
-        ):
-            if group.pieces is None:
-                yield from by_hour(self._values(group.start, group.stop), calendar)
-            for piece in group.pieces or ():
-                stop = piece.start + grain
-                if calendar.bounds(piece.start)[1] < stop:  # the clocks change by half an hour
-                    span = max(piece.start, group.start), min(stop, group.stop)
-                    yield from by_hour(self._values(*span), calendar)
-                else:
-                    self.budget.spend(piece.count)
-                    yield piece
+        )
+        for group in groups:
+            for piece in self._pieces(group, grain, calendar):
+                yield piece
                 if self.budget.spent:
                     return
+
+    def _pieces(self, group: Group, grain: int, calendar: Calendar) -> Iterator[Summary]:
+        if group.pieces is None:
+            yield from by_hour(self._values(group.start, group.stop), calendar)
+        for piece in group.pieces or ():
+            stop = piece.start + grain
+            if calendar.bounds(piece.start)[1] < stop:  # the clocks change by half an hour
+                span = max(piece.start, group.start), min(stop, group.stop)
+                yield from by_hour(self._values(*span), calendar)
+            else:
+                self.budget.spend(piece.size)
+                yield piece
 
     def _plan(self, calendar: Calendar) -> list[Part]:
         if not calendar.in_hours(self.start, self.stop) or self.stop - self.start < HOUR:

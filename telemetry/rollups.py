@@ -189,7 +189,7 @@ class Rolling:
         hours: dict[str, list[Summary]] = {}
         for name, hour in self._store.read_all(self._device_id, HOUR, day, day + DAY):
             hours.setdefault(name, []).append(hour)
-        rollups = [(name, merge(day, parts)) for name, parts in hours.items()]
+        rollups = [(name, merge(parts)._replace(start=day)) for name, parts in hours.items()]
         if anew:
             known = self._store.read_all(self._device_id, DAY, day, day + DAY)
             rollups = fuller(rollups, known)
@@ -234,8 +234,8 @@ def fuller(rollups: list[Named], known: Sequence[Named]) -> list[Named]:
 
     Writing never makes values fewer: where there are, readings have outlived their time.
     """
-    counts = {(name, found.start): found.count for name, found in known}
-    return [(n, found) for n, found in rollups if found.count >= counts.get((n, found.start), 0)]
+    counts = {(name, found.start): found.size for name, found in known}
+    return [(n, found) for n, found in rollups if found.size >= counts.get((n, found.start), 0)]
 
 
 def runs(hours: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -111,7 +111,7 @@ def aggregated(
         {
             "timestamp": format_ms(max(window.start, EARLIEST)),
             "value": window.value,
-            "count": window.count,
+            "count": window.size,
         }
         for window in found
     ]

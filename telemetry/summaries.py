@@ -8,10 +8,9 @@ squares cancels out. Floats are summed exactly and rounded once (math.fsum, afte
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from telemetry.readings import Value
 from telemetry.windows import DAY, HOUR, Calendar
@@ -20,16 +19,15 @@ CHUNK = 10_000
 Number = int | float
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(NamedTuple):
     """Values from `start` (ms) on, at least one of them.
 
     Numbers count as they are and booleans as 0 or 1: `whole` is the sum of the whole ones, `real`
-    that of the others, None where there is none. Other values are in `count`, `first` and `last`.
+    that of the others, None where there is none. Other values are in `size`, `first` and `last`.
     """
 
     start: int
-    count: int
+    size: int
     numbers: int
     whole: int
     real: float | None
@@ -62,7 +60,7 @@ def summary(start: int, values: Sequence[Value]) -> Summary:
     reals = [number for number in numbers if isinstance(number, float)]
     found = Summary(
         start=start,
-        count=len(values),
+        size=len(values),
         numbers=len(numbers),
         whole=sum(wholes),
         real=_sum(reals) if reals else None,
@@ -79,18 +77,18 @@ def summary(start: int, values: Sequence[Value]) -> Summary:
     apart = [number - mean for number in numbers]
     rest = _sum(apart)  # what rounding has left in the mean
     squares = _sum(x * x for x in apart) - rest * rest / len(apart)
-    return replace(found, mean=mean, squares=max(squares, 0.0))
+    return found._replace(mean=mean, squares=max(squares, 0.0))
 
 
-def merge(start: int, parts: Sequence[Summary]) -> Summary:
-    """One summary of several, which follow each other in time."""
+def merge(parts: Sequence[Summary]) -> Summary:
+    """One summary of several, which follow each other in time; it starts where the first does."""
     if len(parts) == 1:
-        return parts[0] if parts[0].start == start else replace(parts[0], start=start)
+        return parts[0]
     numeric = [part for part in parts if part.numbers]
     reals = [part.real for part in numeric if part.real is not None]
     found = Summary(
-        start=start,
-        count=sum(part.count for part in parts),
+        start=parts[0].start,
+        size=sum(part.size for part in parts),
         numbers=sum(part.numbers for part in numeric),
         whole=sum(part.whole for part in numeric),
         real=_sum(reals) if reals else None,
@@ -105,7 +103,7 @@ def merge(start: int, parts: Sequence[Summary]) -> Summary:
         return found
     mean = _mean(found.total, found.numbers, ((part.numbers, part.mean) for part in numeric))
     squares = _sum(p.squares + p.numbers * (p.mean - mean) * (p.mean - mean) for p in numeric)
-    return replace(found, mean=mean, squares=squares)
+    return found._replace(mean=mean, squares=squares)
 
 
 def by_hour(values: Iterable[tuple[int, Value]], calendar: Calendar) -> Iterator[Summary]:
@@ -114,32 +112,44 @@ def by_hour(values: Iterable[tuple[int, Value]], calendar: Calendar) -> Iterator
     `values` come oldest first, and no more than CHUNK of them are held.
     """
     for start, piece in groupby(values, key=_starts(calendar)):
-        yield merge(start, list(_chunks(start, piece)))
+        yield merge(list(_chunks(start, piece)))
 
 
-def by_window(pieces: Iterable[Summary], calendar: Calendar) -> Iterator[Summary]:
-    """The summaries of windows, oldest first, each as soon as it is complete.
+def by_window(pieces: Iterable[Summary], calendar: Calendar) -> Iterator[tuple[int, Summary]]:
+    """The starts and the summaries of windows, oldest first, each as soon as it is complete.
 
     Always by way of whole days (UTC), so that the same comes out of hours and of days.
     """
-    for start, inside in groupby(pieces, key=lambda piece: calendar.bounds(piece.start)[0]):
-        days = [
-            merge(day * DAY, list(of_day))
-            for day, of_day in groupby(inside, key=lambda piece: piece.start // DAY)
-        ]
-        yield merge(start, days)
+    held: list[Summary] = []
+    start = end = 0
+    for piece in pieces:
+        if held and piece.start >= end:
+            yield start, by_days(held)
+            held = []
+        if not held:
+            start, end = calendar.bounds(piece.start)
+        held.append(piece)
+    if held:
+        yield start, by_days(held)
+
+
+def by_days(parts: Sequence[Summary]) -> Summary:
+    if len(parts) == 1:
+        return parts[0]
+    days = groupby(parts, key=lambda part: part.start // DAY)
+    return merge([merge(list(of_day)) for _, of_day in days])
 
 
 def dumps(summary: Summary) -> str:
-    """As JSON, all but its start; integers of any size and infinities are kept."""
-    return json.dumps({name: getattr(summary, name) for name in KEPT}, separators=(",", ":"))
+    """As a JSON list, all but its start; integers of any size and infinities are kept."""
+    return json.dumps(summary[1:], separators=(",", ":"))
 
 
-def loads(start: int, text: str) -> Summary:
-    return Summary(start=start, **json.loads(text))
-
-
-KEPT = tuple(field.name for field in fields(Summary) if field.name != "start")
+def loads(rows: Iterable[tuple[int, str]]) -> Iterator[Summary]:
+    """Summaries from their starts and JSON; many at once cost least."""
+    rows = list(rows)
+    parts = json.loads(f"[{','.join(text for _, text in rows)}]")
+    return (Summary(start, *part) for (start, _), part in zip(rows, parts, strict=True))
 
 
 def _starts(calendar: Calendar) -> Any:

@@ -3,7 +3,6 @@
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -102,16 +101,15 @@ def summary_of(row: Row, wanted: str) -> Summary | None:
     if wanted in ("min", "max"):
         kept = [n for n, number in ((of_floats, floats), (of_wholes, wholes)) if number]
         extreme = (min if wanted == "min" else max)(kept, default=None)
-        return replace(bare(start, count), numbers=floats + wholes, least=extreme, most=extreme)
+        return bare(start, count)._replace(numbers=floats + wholes, least=extreme, most=extreme)
     if floats and not math.isfinite(of_floats):
         return None
-    found = replace(
-        bare(start, count),
+    found = bare(start, count)._replace(
         numbers=floats + wholes,
         whole=int(of_wholes) if wholes else 0,
         real=of_floats if floats else None,
     )
-    return replace(found, mean=(found.total or 0) / max(found.numbers, 1))
+    return found._replace(mean=(found.total or 0) / max(found.numbers, 1))
 
 
 def bare(start: int, count: int) -> Summary:

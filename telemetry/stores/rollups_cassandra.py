@@ -92,14 +92,14 @@ class CassandraRollups:
                 for bucket in self._buckets(device_id, length, start, stop)
             ]
             for rows in self._read_each(asked):
-                for ts, text in rows:
-                    yield loads(ts, text)
+                yield from loads(rows)
 
     def read_all(self, device_id: int, length: int, start: int, stop: int) -> list[Named]:
         place = device_id, length, bucket_of(length, start)
         with self._breaker.guard():
-            rows = self._cql.read("read_all", *place, bound(start), bound(stop))
-            return [(key, loads(ts, text)) for key, ts, text in rows]
+            rows = list(self._cql.read("read_all", *place, bound(start), bound(stop)))
+            summaries = loads((ts, text) for _, ts, text in rows)
+            return list(zip((key for key, _, _ in rows), summaries, strict=True))
 
     def groups(
         self, device_id: int, name: str, start: int, stop: int, grain: int, wanted: str

@@ -81,8 +81,7 @@ class SqlRollups:
         )
         with answered():
             while page := list(rows.order_by("ts").values_list("ts", "summary")[:PAGE]):
-                for ts, text in page:
-                    yield loads(ts, text)
+                yield from loads(page)
                 rows = rows.filter(ts__gt=page[-1][0])
 
     def read_all(self, device_id: int, length: int, start: int, stop: int) -> list[Named]:
@@ -90,8 +89,9 @@ class SqlRollups:
             unexpired(), device_id=device_id, length=length, ts__gte=start, ts__lt=stop
         )
         with answered():
-            found = rows.order_by("key", "ts").values_list("key", "ts", "summary")
-            return [(key, loads(ts, text)) for key, ts, text in found]
+            found = list(rows.order_by("key", "ts").values_list("key", "ts", "summary"))
+            summaries = loads((ts, text) for _, ts, text in found)
+            return list(zip((key for key, _, _ in found), summaries, strict=True))
 
     def groups(
         self, device_id: int, name: str, start: int, stop: int, grain: int, wanted: str

@@ -51,7 +51,7 @@ def device():
 
 def write(device, values):
     """Store values by time, as a writer does."""
-    readings = [Reading(device, 1, time, clock.written(), {name: value}) for time, value in values]
+    readings = [Reading(device, 1, time, clock.written(), {"t": value}) for time, value in values]
     assert commit.store(readings) == [None] * len(readings)
 
 
@@ -64,12 +64,16 @@ def roll(device):
 
 def planned(device, start, stop, calendar, wanted="stddev"):
     source = Source(device, "t", start, stop, Budget(FAR))
-    return list(by_window(source.summaries(calendar, wanted), calendar))
+    return as_windows(source.summaries(calendar, wanted), calendar)
 
 
 def from_readings(device, start, stop, calendar):
     values = telemetry_store().values(device, "t", start, stop - 1)
-    return list(by_window(by_hour(values, calendar), calendar))
+    return as_windows(by_hour(values, calendar), calendar)
+
+
+def as_windows(pieces, calendar):
+    return [found._replace(start=start) for start, found in by_window(pieces, calendar)]
 
 
 def reference(values, start, stop, calendar, aggregation):
@@ -260,7 +264,7 @@ def test_rebuilding_mends_what_is_wrong(at, device):
     assert planned(device, *span, Calendar(DAY)) == right  # written past everything that marks
     progress = rollup_store().progress([device])[device]
     assert Rolling(device, progress, math.inf).rebuild(EARLIEST, LATEST)
-    assert [w.count for w in planned(device, *span, Calendar(DAY))] == [1, 2]
+    assert [w.size for w in planned(device, *span, Calendar(DAY))] == [1, 2]
 
 
 def test_a_slice_that_ends_early_goes_on_where_it_was(at, device):
