@@ -94,14 +94,31 @@ class AggregatedView(TelemetryView):
             *TIME_PARAMETERS[:2],
             OpenApiParameter("field", str, required=True, description="The measurement."),
             OpenApiParameter("aggregation", str, enum=list(AGGREGATIONS), default="mean"),
-            OpenApiParameter("window", str, description="1m to 30d, such as 15m; default 1h."),
+            OpenApiParameter(
+                "window", str, description="1m to 30d, such as 15m; or auto. Default 1h."
+            ),
+            OpenApiParameter(
+                "timezone", str, description="Where days begin at midnight; default UTC."
+            ),
+            OpenApiParameter(
+                "fill", str, enum=list(parameters.FILLS), description="Windows without values."
+            ),
+            OpenApiParameter(
+                "points",
+                {
+                    "type": "integer",
+                    "minimum": parameters.POINTS_MIN,
+                    "maximum": settings.AGGREGATE_POINTS_MAX,
+                },
+                description="For a chart: at most so many windows, those that keep its shape.",
+            ),
         ],
         responses=serializers.AggregateAnswer,
     )
     def get(self, request: Request, device_id: int) -> Response:
         """One measurement over windows of time, oldest first; windows without values are left out.
 
-        Where `truncated`, ask again from `next_start_time`.
+        Unless `fill` is null. Where `truncated`, ask again from `next_start_time`.
         """
         subject = self.subject(request, device_id)
         asked = parameters.parse_aggregate(request.query_params)
@@ -112,6 +129,7 @@ class AggregatedView(TelemetryView):
                 "field": asked.field,
                 "aggregation": asked.aggregation,
                 "window": asked.window_text,
+                "timezone": asked.zone_text,
                 "start_time": asked.span.start_text,
                 "end_time": asked.span.end_text,
                 "data": rows,
