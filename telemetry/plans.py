@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from django.conf import settings
-
 from iotflow.lib.timeparse import now_ms
+from telemetry import retention
 from telemetry.readings import Value
 from telemetry.stores import rollup_store, telemetry_store
 from telemetry.stores.rollups import MARKS_MAX, Group, Progress
@@ -54,6 +53,7 @@ class Source:
     start: int
     stop: int
     budget: Budget
+    device_type: str = ""
 
     def values(self) -> Iterator[tuple[int, Value]]:
         """Every value, oldest first. Raises StoreAway."""
@@ -114,7 +114,8 @@ class Source:
         if not calendar.in_hours(self.start, self.stop) or self.stop - self.start < HOUR:
             return [Part(self.start, self.stop)]
         progress = rollup_store().progress([self.device_id])[self.device_id]
-        return plan(progress, self.start, self.stop, in_days=calendar.in_days)
+        kept = retention.rollup_days(self.device_type, self.name)
+        return plan(progress, self.start, self.stop, in_days=calendar.in_days, days_kept=kept)
 
     def _values(self, start: int, stop: int) -> Iterator[tuple[int, Value]]:
         return self.budget.of(telemetry_store().values(self.device_id, self.name, start, stop - 1))
@@ -124,23 +125,29 @@ class Source:
         return self.budget.of(found)
 
 
-def plan(progress: Progress, start: int, stop: int, *, in_days: bool) -> list[Part]:
-    """The parts from `start` to before `stop`, in order and without gaps."""
+def plan(
+    progress: Progress, start: int, stop: int, *, in_days: bool, days_kept: int = 0
+) -> list[Part]:
+    """The parts from `start` to before `stop`, in order and without gaps.
+
+    `days_kept`: how long rollups are; 0 for ever.
+    """
     parts: list[Part] = []
     at = start
-    for first, last in rolled_up(progress, start, stop):
+    for first, last in rolled_up(progress, start, stop, days_kept):
         parts += [Part(at, first), *divided(first, last, in_days=in_days)]
         at = last
     parts.append(Part(at, stop))
     return [part for part in parts if part.start < part.stop]
 
 
-def rolled_up(progress: Progress, start: int, stop: int) -> Iterator[tuple[int, int]]:
+def rolled_up(
+    progress: Progress, start: int, stop: int, days_kept: int
+) -> Iterator[tuple[int, int]]:
     """Whole hours of which the rollups are complete, as ranges in order."""
     if progress.until is None or len(progress.marks) > MARKS_MAX:
         return
-    days = settings.ROLLUP_RETENTION_DAYS
-    kept = now_ms() - days * DAY + HOUR if days else start
+    kept = now_ms() - days_kept * DAY + HOUR if days_kept else start
     at = up(max(start, kept), HOUR)
     end = min(stop // HOUR * HOUR, progress.until)
     for mark in progress.marks:

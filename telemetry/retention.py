@@ -91,6 +91,11 @@ class Rules:
         days = self.days(device_type, measurement)
         return time + DAY_MS * days if days else None
 
+    def rollup_expiry(self, device_type: str, measurement: str, end: int) -> int | None:
+        """When what is rolled up of a window that ends then expires, in ms; None for never."""
+        days = self.rollup_days(device_type, measurement)
+        return end + DAY_MS * days if days else None
+
     def expiries(self, reading: Reading) -> dict[str, int | None]:
         """The same for each value of a reading, and under no name for its metadata, which goes
         with the last of them.

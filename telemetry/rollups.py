@@ -7,6 +7,7 @@ them again their readings are read instead (telemetry.plans).
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 
 from devices.models import Device
 from iotflow.lib.timeparse import EARLIEST, now_ms
@@ -178,7 +179,7 @@ class Rolling:
         if anew:
             known = self._store.read_all(self._device_id, HOUR, start, stop)
             rollups = fuller(rollups, known)
-        if not self._is_there() or not self._store.write(self._device_id, HOUR, rollups, computed):
+        if not self._is_there() or not self._write(HOUR, rollups, computed):
             return False
         self.hours += (stop - start) // HOUR
         day = start // DAY * DAY
@@ -193,7 +194,15 @@ class Rolling:
         if anew:
             known = self._store.read_all(self._device_id, DAY, day, day + DAY)
             rollups = fuller(rollups, known)
-        return self._store.write(self._device_id, DAY, rollups, computed)
+        return self._write(DAY, rollups, computed)
+
+    def _write(self, length: int, rollups: list[Named], computed: int) -> bool:
+        return self._store.write(self._device_id, length, rollups, computed, self._device_type)
+
+    @cached_property
+    def _device_type(self) -> str:
+        devices = Device.objects.filter(pk=self._device_id)
+        return devices.values_list("device_type", flat=True).first() or ""
 
     def _read(self, start: int, stop: int) -> list[Named]:
         """The summaries of stored readings, by the hour, of every measurement."""

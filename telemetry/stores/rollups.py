@@ -87,8 +87,17 @@ class RollupStore(Protocol):
         which a whole number makes a day. `wanted` is count, sum, mean, min or max.
         """
 
-    def write(self, device_id: int, length: int, rollups: Sequence[Named], computed: int) -> bool:
-        """False where somebody else has computed for this device since; then nothing is written,
+    def write(
+        self,
+        device_id: int,
+        length: int,
+        rollups: Sequence[Named],
+        computed: int,
+        device_type: str = "",
+    ) -> bool:
+        """To be kept as telemetry.retention says of devices of this type, from the window's end on.
+
+        False where somebody else has computed for this device since; then nothing is written,
         or what is written never shows.
         """
 

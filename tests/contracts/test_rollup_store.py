@@ -6,7 +6,8 @@ import time
 import pytest
 
 from iotflow.lib.timeparse import EARLIEST, LATEST
-from telemetry import clock
+from telemetry import clock, retention
+from telemetry.models import RetentionPolicy
 from telemetry.readings import Reading
 from telemetry.stores import RollupStore, TelemetryStore
 from telemetry.stores.rollups import MARKS_MAX, Mark, Progress
@@ -158,15 +159,26 @@ class TestRollups:
         assert store.clear(device, EARLIEST, LATEST, clock.written())
         assert read(store, device) == read(store, device, length=DAY) == []
 
-    def test_they_expire_where_that_is_asked_for(self, store, device, settings):
+    def test_they_expire_by_the_end_of_their_window_as_policies_say(self, stores, settings):
+        store, readings = stores
         settings.ROLLUP_RETENTION_DAYS = 1
-        assert store.write(device, HOUR, [("t", rollup(NOON))], clock.written())
-        assert read(store, device) == [rollup(NOON)]
-        store.purge(time.time_ns() // 1_000_000 + DAY // 2)
-        assert read(store, device) == [rollup(NOON)]
+        place = {"device_type": "camera", "measurement": "u"}
+        RetentionPolicy.objects.create(**place, days=1, rollup_days=10)
+        retention.table.reload()
+        now, device = time.time_ns() // 1_000_000, next(_ids)
+        hour = now // HOUR * HOUR - 2 * HOUR
+        old = hour - 2 * DAY
+        readings.write([Reading(device, 1, at, clock.written(), {"t": 1}) for at in (old, hour)])
+        rows = [("t", rollup(hour)), ("t", rollup(old)), ("u", rollup(old))]
+        assert store.write(device, HOUR, rows, clock.written(), "camera")
+        assert read(store, device) == [rollup(hour)]
+        assert read(store, device, name="u") == [rollup(old)]
+        store.purge(now + DAY // 2)
+        assert read(store, device) == [rollup(hour)]
         if isinstance(store, SqlRollups):
-            store.purge(time.time_ns() // 1_000_000 + 2 * DAY)
+            store.purge(now + 2 * DAY)
             assert read(store, device) == []
+            assert read(store, device, name="u") == [rollup(old)]
 
 
 def test_a_device_is_counted_and_erased_and_no_other(stores, device):

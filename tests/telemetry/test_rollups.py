@@ -207,9 +207,9 @@ def test_a_plan_reads_days_hours_and_open_edges_without_gaps():
     assert lengths(plan(Progress(None, ()), start, stop, in_days=True)) == [(start, stop, 0)]
 
 
-def test_rollups_that_expire_are_not_relied_on(settings):
-    settings.ROLLUP_RETENTION_DAYS = 1
-    assert lengths(plan(Progress(NOON, ()), NOON - DAY, NOON, in_days=False)) == [
+def test_rollups_that_expire_are_not_relied_on():
+    progress = Progress(NOON, ())
+    assert lengths(plan(progress, NOON - DAY, NOON, in_days=False, days_kept=1)) == [
         (NOON - DAY, NOON, 0)
     ]
 
