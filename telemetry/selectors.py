@@ -127,7 +127,7 @@ def _latest_body(values: dict[str, LatestValue]) -> dict[str, Any]:
 
 
 def aggregated(
-    device_id: int, asked: AggregateParameters
+    subject: Subject, asked: AggregateParameters
 ) -> tuple[list[dict[str, Any]], int | None]:
     """The windows asked for, oldest first; and from when on there may be more, or None.
 
@@ -137,7 +137,8 @@ def aggregated(
     """
     calendar, most = asked.calendar, settings.AGGREGATE_WINDOWS_MAX
     budget = Budget(settings.AGGREGATE_SCAN_VALUES)
-    source = Source(device_id, asked.field, asked.span.start, asked.span.end + 1, budget)
+    span = asked.span.start, asked.span.end + 1
+    source = Source(subject.id, subject.device_type, asked.field, *span, budget)
     found = list(islice(_windows(source, asked), most + 1))
     if budget.spent and len(found) == 1:
         limit = settings.AGGREGATE_SCAN_VALUES

@@ -87,9 +87,18 @@ class RollupStore(Protocol):
         which a whole number makes a day. `wanted` is count, sum, mean, min or max.
         """
 
-    def write(self, device_id: int, length: int, rollups: Sequence[Named], computed: int) -> bool:
-        """False where somebody else has computed for this device since; then nothing is written,
-        or what is written never shows.
+    def write(
+        self,
+        device_id: int,
+        device_type: str,
+        length: int,
+        rollups: Sequence[Named],
+        computed: int,
+    ) -> bool:
+        """Write those that retention keeps.
+
+        False where somebody else has computed for this device since; then nothing is written, or
+        what is written never shows.
         """
 
     def clear(self, device_id: int, start: int, stop: int, computed: int) -> bool:

@@ -8,13 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from django.conf import settings
-
 from iotflow.lib.batches import batched
 from iotflow.lib.breaker import Breaker
-from iotflow.lib.timeparse import EARLIEST, EPOCH, LATEST
+from iotflow.lib.timeparse import EARLIEST, EPOCH, LATEST, now_ms
+from telemetry import retention
 from telemetry.stores import layouts
-from telemetry.stores.cql import AWAY, IN_FLIGHT, PROFILE, READ_SECONDS, Cql, Row
+from telemetry.stores.cql import AWAY, IN_FLIGHT, PROFILE, READ_SECONDS, Cql, Row, ttl_of
 from telemetry.stores.groups_cassandra import Groups
 from telemetry.stores.rollups import MARKS_MAX, Group, Mark, Named, Progress
 from telemetry.summaries import Summary, dumps, loads
@@ -112,8 +111,15 @@ class CassandraRollups:
             days = self._days(device_id, start, stop) if start < stop else []
             yield from self._groups.read(device_id, name, days, start, stop, grain, wanted)
 
-    def write(self, device_id: int, length: int, rollups: Sequence[Named], computed: int) -> bool:
-        ttl = 86_400 * settings.ROLLUP_RETENTION_DAYS
+    def write(
+        self,
+        device_id: int,
+        device_type: str,
+        length: int,
+        rollups: Sequence[Named],
+        computed: int,
+    ) -> bool:
+        rules, now = retention.rules(), now_ms()
         with self._breaker.guard():
             self._cql.execute_all(
                 (
@@ -128,6 +134,10 @@ class CassandraRollups:
                     ttl,
                 )
                 for name, found in rollups
+                if (
+                    ttl := ttl_of(rules.rollup_expiry(device_type, name, found.start + length), now)
+                )
+                is not None
             )
         return True
 

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from django.conf import settings
 from django.db import DatabaseError, transaction
 from django.db.models import Q
 
 from iotflow.lib.batches import delete_in_pieces
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import now_ms
+from telemetry import retention
 from telemetry.models import Rollup, RollupMark, RollupProgress
 from telemetry.stores.rollups import MARKS_MAX, Group, Mark, Named, Progress
 from telemetry.summaries import Summary, dumps, loads
@@ -98,8 +98,15 @@ class SqlRollups:
     ) -> Iterator[Group]:
         yield Group(start, stop, None)  # reading them here costs no round trips
 
-    def write(self, device_id: int, length: int, rollups: Sequence[Named], computed: int) -> bool:
-        expires = expiry()
+    def write(
+        self,
+        device_id: int,
+        device_type: str,
+        length: int,
+        rollups: Sequence[Named],
+        computed: int,
+    ) -> bool:
+        rules, now = retention.rules(), now_ms()
         with answered(), transaction.atomic():
             if not self._is_newest(device_id, computed):
                 return False
@@ -114,6 +121,9 @@ class SqlRollups:
                         expires=expires,
                     )
                     for name, found in rollups
+                    if (expires := rules.rollup_expiry(device_type, name, found.start + length))
+                    is None
+                    or expires > now
                 ),
                 batch_size=ROWS,
                 update_conflicts=True,
@@ -163,11 +173,6 @@ def answered() -> Iterator[None]:
         yield
     except DatabaseError as error:
         raise StoreAway("The telemetry store") from error
-
-
-def expiry() -> int | None:
-    days = settings.ROLLUP_RETENTION_DAYS
-    return now_ms() + DAY * days if days else None
 
 
 def unexpired() -> Q:
