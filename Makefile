@@ -8,7 +8,8 @@ VAR_DIR ?= var
 export VAR_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo run test test-embedded test-real check format services services-stop clean
+.PHONY: help venv demo run test test-embedded test-real test-cluster check format services services-stop cluster cluster-stop \
+	bench bench-growth clean
 
 help: ## List the tasks
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +47,12 @@ run: $(BIN)/.runtime ## Run the server on the stores that the environment names,
 services: $(BIN)/.runtime ## Start PostgreSQL, Cassandra, Redis and MongoDB; then: . .services/env
 	@$(BIN)/python deploy/services.py up
 
+cluster: $(BIN)/.runtime ## Start three Cassandra nodes on 127.0.0.11 to 13; then: . .services/cluster-env
+	@$(BIN)/python deploy/services.py cluster up
+
+cluster-stop: ## Stop those
+	@$(PYTHON) deploy/services.py cluster down
+
 services-stop: ## Stop what `make services` started
 	@$(PYTHON) deploy/services.py down
 
@@ -61,17 +68,30 @@ format: $(BIN)/.dev ## Let ruff format and mend the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+CLUSTER_TESTS := tests/contracts/test_telemetry_store.py tests/integration/test_cluster.py
+
 test: $(BIN)/.dev services ## Run the whole suite: on the embedded stores, then on the real servers
 	@$(MAKE) --no-print-directory test-embedded
 	@$(MAKE) --no-print-directory test-real
 
 test-embedded: $(BIN)/.dev ## Run the suite on the embedded stores only
 	@echo "== The suite on the embedded stores"
-	@STORES=embedded $(BIN)/python -m pytest -m "not real" $(ARGS)
+	@STORES=embedded $(BIN)/python -m pytest -m "not real and not cluster" $(ARGS)
 
 test-real: $(BIN)/.dev ## Run the suite on the real servers (make services)
 	@echo "== The suite on the real servers"
-	@STORES=real $(BIN)/python -m pytest $(ARGS)
+	@STORES=real $(BIN)/python -m pytest -m "not cluster" $(ARGS)
 
-clean: services-stop ## Remove what the tasks made: environment, servers' data, var
+test-cluster: $(BIN)/.dev cluster ## Run what three Cassandra nodes have to show, one of them killed
+	@$(BIN)/python deploy/services.py up --only postgres redis mongo
+	@echo "== The contract and the loss of a node, on three nodes"
+	@STORES=cluster $(BIN)/python -m pytest $(CLUSTER_TESTS) $(ARGS)
+
+bench: $(BIN)/.dev services ## Measure on the real servers; QUICK=1 in 3 minutes, ARGS="--help" tells more
+	@$(BIN)/python -m tests.bench run $(if $(QUICK),--quick) $(ARGS)
+
+bench-growth: $(BIN)/.dev services ## Measure the same while up to ten million readings are stored; QUICK=1
+	@$(BIN)/python -m tests.bench growth $(if $(QUICK),--quick) $(ARGS)
+
+clean: services-stop cluster-stop ## Remove what the tasks made: environment, servers' data, var
 	rm -rf $(VENV) .services $(VAR_DIR) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache

@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from compose import Container, docker_answers
 from native import cache
 from native.cassandra import Cassandra
+from native.cluster import NODES, Cluster, ClusterState
 from native.mongo import Mongo
 from native.postgres import Postgres
 from native.redis import Redis
@@ -30,10 +31,13 @@ CONTROL = Path(__file__).resolve()
 NATIVE: tuple[type[Server], ...] = (Postgres, Cassandra, Redis, Mongo)
 
 EPILOG = """\
-names: postgres, cassandra, redis, mongo
+names: postgres, cassandra, redis, mongo; of the cluster: cassandra-1, cassandra-2, cassandra-3
 
 SERVICES=native in the environment keeps them out of Docker. The settings for the
 application are written to .services/env:  . .services/env
+
+`cluster` is three Cassandra nodes on 127.0.0.11 to 13, besides those; settings for it are
+written to .services/cluster-env.
 """
 
 
@@ -102,7 +106,7 @@ class Servers:
         for name, server in self.all.items():
             word, version = server.status()
             address, pid = f"127.0.0.1:{server.port}", server.pid or "-"
-            print(f"{name:<10} {word:<7} {address:<16} {pid!s:<8} {version}")
+            print(f"{name:<11} {word:<7} {address:<16} {pid!s:<8} {version}")
             words += [word] if name in wanted else []
         return bool(words) and all(word == "up" for word in words)
 
@@ -139,8 +143,36 @@ def parser() -> argparse.ArgumentParser:
         "resume": "let it go on after a pause",
     }
     for verb, text in one.items():
-        verbs.add_parser(verb, help=text).add_argument("name", choices=NAMES, metavar="NAME")
+        verbs.add_parser(verb, help=text).add_argument(
+            "name", choices=(*NAMES, *NODES), metavar="NAME"
+        )
+    cluster = verbs.add_parser("cluster", help="three Cassandra nodes: up, down, status, nodetool")
+    add_cluster(cluster.add_subparsers(dest="act", required=True, metavar="COMMAND"))
     return top
+
+
+def add_cluster(verbs: Any) -> None:
+    verbs.add_parser("up", help="start those that do not run, write .services/cluster-env")
+    verbs.add_parser("down", help="stop all; their data stay")
+    verbs.add_parser("status", help="one line for each; exit code 1 unless all are up")
+    tool = verbs.add_parser("nodetool", help="Cassandra's own: nodetool cassandra-1 status")
+    tool.add_argument("name", choices=NODES, metavar="NAME")
+    tool.add_argument("arguments", nargs=argparse.REMAINDER)
+
+
+def run_cluster(arguments: argparse.Namespace, state: ClusterState) -> int:
+    if not sys.platform.startswith("linux"):
+        raise Failure("the cluster runs on Linux only")
+    state.make()
+    cluster = Cluster(state)
+    act = arguments.act if arguments.verb == "cluster" else arguments.verb
+    if act == "status":
+        return 0 if cluster.status() else 1
+    if act == "nodetool":
+        cluster.nodes[arguments.name].nodetool(arguments.arguments)
+    with state.lock():
+        getattr(cluster if act in ("up", "down") else cluster.nodes[arguments.name], act)()
+    return 0
 
 
 def run(arguments: argparse.Namespace, state: State) -> int:
@@ -168,7 +200,10 @@ def run(arguments: argparse.Namespace, state: State) -> int:
 def main() -> int:
     arguments = parser().parse_args()
     try:
-        return run(arguments, State(CONTROL.parent.parent / ".services"))
+        home = CONTROL.parent.parent / ".services"
+        if arguments.verb == "cluster" or getattr(arguments, "name", None) in NODES:
+            return run_cluster(arguments, ClusterState(home))
+        return run(arguments, State(home))
     except Failure as failure:
         print(failure, file=sys.stderr)
         return 1

@@ -9,13 +9,20 @@ records are trusted only under a `lease` of two seconds that is renewed by apply
 that table: one query in two seconds for all processes together. Whoever could not reach Redis
 waits until the lease has ended before answering.
 
+A process remembers the records it has seen with their marks, KNOWN_MAX of them. What it remembers
+is as good as what Redis holds once the mark is seen to be the same, in whatever goes to Redis for
+the request anyway (devices.admission).
+
 Embedded Redis is private to a process, so nothing is cached there.
 """
 
 import logging
 import secrets
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -33,6 +40,7 @@ logger = logging.getLogger(__name__)
 LEASE_SECONDS = 2.0
 EMPTY_MARK_SECONDS = 60
 CHUNK = 1000
+KNOWN_MAX = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +74,69 @@ class Lookup:
     mark: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What this process remembers of a key: not to be believed before the mark is compared."""
+
+    record: DeviceRecord
+    mark: str
+    until: float  # of time.monotonic
+
+
+class Knowledge:
+    """The records of this process by their keys' digests; the longest unused forgotten first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, Known] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, digest: str) -> Known | None:
+        with self._lock:
+            known = self._known.get(digest)
+            if known is not None and known.until < time.monotonic():
+                del self._known[digest]
+                return None
+            if known is not None:
+                self._known.move_to_end(digest)
+            return known
+
+    def put(self, digest: str, lookup: Lookup) -> None:
+        if lookup.record is None or lookup.mark is None:
+            return
+        until = time.monotonic() + settings.KEY_CACHE_SECONDS
+        with self._lock:
+            self._known[digest] = Known(lookup.record, lookup.mark, until)
+            while len(self._known) > KNOWN_MAX:
+                self._known.popitem(last=False)
+
+    def forget(self, digest: str) -> None:
+        with self._lock:
+            self._known.pop(digest, None)
+
+
+known = Knowledge()
+
+
 def find(digest: str) -> Lookup:
     """The cached record of a key, in one round trip; empty when there is none to trust."""
+    lookup = _find(digest)
+    known.put(digest, lookup)
+    return lookup
+
+
+def _find(digest: str) -> Lookup:
     if not shared():
         return Lookup()
     try:
         with redis() as client:
-            lease, mark, record = client.mget(_lease(), _mark(digest), _record(digest))
+            lease, mark, record = client.mget(lease_key(), mark_key(digest), _record(digest))
             if lease is None:
                 if not _renew_lease(client):
                     return Lookup()
-                mark, record = client.mget(_mark(digest), _record(digest))  # as it is now
+                mark, record = client.mget(mark_key(digest), _record(digest))  # as it is now
             if mark is None:
                 return Lookup(mark=_new_mark(client, digest))
     except StoreAway:
@@ -95,8 +155,9 @@ def fill(digest: str, lookup: Lookup, record: DeviceRecord) -> None:
                 json.dumps({"mark": lookup.mark, **asdict(record)}),
                 ex=settings.KEY_CACHE_SECONDS,
             )
-            pipe.expire(_mark(digest), _mark_seconds())
+            pipe.expire(mark_key(digest), _mark_seconds())
             pipe.execute()
+        known.put(digest, Lookup(record, lookup.mark))
     except StoreAway:
         logger.info("a key was not cached: Redis is away")
 
@@ -110,6 +171,23 @@ def invalidate(digests: Iterable[str]) -> None:
     )
     if rows:
         transaction.on_commit(lambda: _apply_or_wait(rows))
+
+
+_is_due = threading.Event()
+
+
+def lease_lasts(ms: int) -> None:
+    """Note how long the lease still lasts: before it ends, somebody should renew it."""
+    if ms < 500 * LEASE_SECONDS:
+        _is_due.set()
+
+
+def renew_if_due() -> None:
+    """Renew a lease that is about to end; one thread of a process does, and waits for it."""
+    if _is_due.is_set():
+        _is_due.clear()
+        with suppress(StoreAway), redis() as client:
+            _renew_lease(client)
 
 
 def apply_pending(client: Any | None = None) -> int:
@@ -138,7 +216,7 @@ def _apply(client: Any, rows: list[KeyInvalidation]) -> None:
     for chunk in batched(rows, CHUNK):
         with client.pipeline(transaction=False) as pipe:
             for row in chunk:
-                pipe.set(_mark(row.digest), secrets.token_hex(8), ex=_mark_seconds())
+                pipe.set(mark_key(row.digest), secrets.token_hex(8), ex=_mark_seconds())
             pipe.delete(*[_record(row.digest) for row in chunk])
             pipe.execute()
         KeyInvalidation.objects.filter(pk__in=[row.pk for row in chunk]).delete()
@@ -156,16 +234,16 @@ def _renew_lease(client: Any) -> bool:
     left = LEASE_SECONDS - (time.monotonic() - started)
     if left < LEASE_SECONDS / 2:
         return False
-    client.set(_lease(), b"1", px=int(left * 1000))
+    client.set(lease_key(), b"1", px=int(left * 1000))
     return True
 
 
 def _new_mark(client: Any, digest: str) -> str:
     """A mark to fill under: short-lived until it is, or any nonsense would stay for hours."""
     mark = secrets.token_hex(8)
-    if client.set(_mark(digest), mark, ex=EMPTY_MARK_SECONDS, nx=True):
+    if client.set(mark_key(digest), mark, ex=EMPTY_MARK_SECONDS, nx=True):
         return mark
-    return str((client.get(_mark(digest)) or b"").decode())
+    return str((client.get(mark_key(digest)) or b"").decode())
 
 
 def _read(record: bytes | None, mark: str) -> Lookup:
@@ -184,11 +262,13 @@ def _mark_seconds() -> int:
     return 2 * settings.KEY_CACHE_SECONDS
 
 
-def _lease() -> str:
+def lease_key() -> str:
+    """What is there while marks may be believed."""
     return key("apikeys", "lease")
 
 
-def _mark(digest: str) -> str:
+def mark_key(digest: str) -> str:
+    """Where Redis holds the mark of a key."""
     return key("apikey", digest, "mark")
 
 

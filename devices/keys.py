@@ -35,4 +35,4 @@ def fingerprint(pepper: str) -> str:
 
 def digest(key: str, pepper: str) -> str:
     """64 hexadecimal characters, the same for the same key and pepper."""
-    return hmac.new(pepper.encode(), key.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+    return hmac.digest(pepper.encode(), key.encode("utf-8", "replace"), "sha256").hex()

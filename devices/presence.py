@@ -29,6 +29,19 @@ FLUSH_CHUNK = 5000
 FORGET_CHUNK = 1000
 
 
+# Keys: the sets of devices online and of keys used, then status and last_seen of each device.
+# Arguments: now, seconds online, seconds last_seen is kept, how many devices; their ids; key ids.
+TOUCH = """
+local now, devices = ARGV[1], tonumber(ARGV[4])
+for i = 1, devices do
+    redis.call('SET', KEYS[2 * i + 1], 'online', 'EX', ARGV[2])
+    redis.call('SET', KEYS[2 * i + 2], now, 'EX', ARGV[3])
+    redis.call('ZADD', KEYS[1], 'GT', now, ARGV[4 + i])
+end
+for i = 5 + devices, #ARGV do redis.call('ZADD', KEYS[2], 'GT', now, ARGV[i]) end
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Presence:
     is_online: bool
@@ -37,12 +50,13 @@ class Presence:
 
 def add_touches(pipe: Any, records: Collection[DeviceRecord], now_ms: int) -> None:
     """Add to a pipeline: these devices were heard of at `now_ms`, with their keys, if any."""
-    for device_id in {record.id for record in records}:
-        pipe.set(_status_key(device_id), "online", ex=settings.ONLINE_SECONDS)
-        pipe.set(_last_seen_key(device_id), now_ms, ex=DAY)
-    pipe.zadd(_online_key(), {str(record.id): now_ms for record in records}, gt=True)
-    if used := {str(record.key_id): now_ms for record in records if record.key_id}:
-        pipe.zadd(_used_key(), used, gt=True)
+    devices = {record.id for record in records}
+    used = {record.key_id for record in records if record.key_id}
+    keys = [_online_key(), _used_key()]
+    for device_id in devices:
+        keys += (_status_key(device_id), _last_seen_key(device_id))
+    arguments = (now_ms, settings.ONLINE_SECONDS, DAY, len(devices), *devices, *used)
+    pipe.eval(TOUCH, len(keys), *keys, *arguments)
 
 
 def touch(records: Collection[DeviceRecord]) -> None:

@@ -4,6 +4,7 @@ from django.conf import settings
 from rest_framework.request import Request
 
 from devices.authentication import DevicePrincipal
+from devices.key_cache import DeviceRecord
 from iotflow.lib.ratelimit import Charge
 from iotflow.lib.throttles import Throttle, anonymous_charge
 
@@ -17,7 +18,11 @@ def request_charge(request: Request) -> Charge:
     """A request that is nothing more; who has proved who they are is not counted by address."""
     user = request.user
     if isinstance(user, DevicePrincipal):
-        return Charge("requests", user.pk, settings.RATE_DEVICE_REQUESTS)
+        return device_charge(user.device)
     if user.is_authenticated:
         return Charge("requests", f"user:{user.pk}", settings.RATE_USER)
     return anonymous_charge(request)
+
+
+def device_charge(device: DeviceRecord) -> Charge:
+    return Charge("requests", f"device:{device.id}", settings.RATE_DEVICE_REQUESTS)

@@ -41,3 +41,5 @@ class Kind(models.TextChoices):
     TELEMETRY_SUBMITTED = "telemetry.submitted"
     TELEMETRY_IMPORTED = "telemetry.imported"
     TELEMETRY_DELETED = "telemetry.deleted"
+    TELEMETRY_PURGED = "telemetry.purged"
+    RETENTION_CHANGED = "retention.changed"

@@ -37,6 +37,8 @@ def parse_events(request: Request) -> EventParameters:
     return EventParameters(
         filters=filters,
         span=span,
-        limit=whole_number(request, "limit", settings.LIST_LIMIT, 1, settings.LIST_LIMIT_MAX),
+        limit=whole_number(
+            request.query_params, "limit", settings.LIST_LIMIT, 1, settings.LIST_LIMIT_MAX
+        ),
         cursor=event_cursor(query["cursor"]) if query.get("cursor") else None,
     )

@@ -45,6 +45,8 @@ def deliver(documents: Sequence[Document]) -> None:
 
     Raises StoreAway; then any part of them may be stored, and delivering again is right.
     """
+    if not documents:
+        return
     if settings.EVENTS_EMBEDDED:
         EventLog.objects.bulk_create(
             (EventLog(**document) for document in documents), ignore_conflicts=True

@@ -53,6 +53,19 @@ def rate(name: str, default: str) -> str:
     return value
 
 
+def replication(name: str) -> dict[str, int]:
+    """Copies by datacenter, `dc1:3,dc2:3`; ImproperlyConfigured names what is no such pair."""
+    found: dict[str, int] = {}
+    for pair in env.list(name, default=[]):
+        datacenter, _, copies = pair.partition(":")
+        if not datacenter or not copies.isdecimal() or not 1 <= int(copies) <= 15:
+            raise ImproperlyConfigured(
+                f"{name} has {pair!r}. Write dc1:3,dc2:3: a datacenter and 1 to 15 copies in each."
+            )
+        found[datacenter] = int(copies)
+    return found
+
+
 # --- Where things are ---------------------------------------------------------------------------
 VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var"))).resolve()
 VAR_DIR.mkdir(parents=True, exist_ok=True)
@@ -125,6 +138,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "events.context.RequestContext",
     "iotflow.middleware.RequestGuard",
+    "devices.direct.ShortWay",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -216,17 +230,35 @@ CASSANDRA_CONSISTENCY = choice(
     "LOCAL_QUORUM",
     ("ONE", "LOCAL_ONE", "QUORUM", "LOCAL_QUORUM", "EACH_QUORUM", "ALL"),
 )
+CASSANDRA_DATACENTER = env.str("CASSANDRA_DATACENTER", default="")
+CASSANDRA_REPLICATION = replication("CASSANDRA_REPLICATION")
 TELEMETRY_STORE = "cassandra" if CASSANDRA_HOSTS else "sql"
 if CASSANDRA_HOSTS:
     from cassandra import ConsistencyLevel
     from cassandra.cluster import EXEC_PROFILE_DEFAULT, ExecutionProfile
-    from cassandra.policies import ConstantReconnectionPolicy
+    from cassandra.policies import (
+        ConstantReconnectionPolicy,
+        ConstantSpeculativeExecutionPolicy,
+        DCAwareRoundRobinPolicy,
+        TokenAwarePolicy,
+    )
     from cassandra.query import tuple_factory
 
-    consistency = getattr(ConsistencyLevel, CASSANDRA_CONSISTENCY)
+    def profile(**more: Any) -> ExecutionProfile:
+        """Of this datacenter's nodes the one that has the row; without a name, the first's."""
+        return ExecutionProfile(
+            load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(CASSANDRA_DATACENTER)),
+            consistency_level=getattr(ConsistencyLevel, CASSANDRA_CONSISTENCY),
+            **more,
+        )
 
-    datacenter = env.str("CASSANDRA_DATACENTER", default="")
     replication_factor = bounded("CASSANDRA_REPLICATION_FACTOR", 1, 1, 15)
+    if CASSANDRA_DATACENTER:
+        CASSANDRA_REPLICATION = CASSANDRA_REPLICATION or {CASSANDRA_DATACENTER: replication_factor}
+    if CASSANDRA_REPLICATION and CASSANDRA_DATACENTER not in CASSANDRA_REPLICATION:
+        raise ImproperlyConfigured(
+            "CASSANDRA_REPLICATION must have copies in CASSANDRA_DATACENTER, whose nodes are asked."
+        )
     INSTALLED_APPS.insert(0, "django_cassandra_engine")
     DATABASES["cassandra"] = {
         "ENGINE": "django_cassandra_engine",
@@ -237,20 +269,28 @@ if CASSANDRA_HOSTS:
         "TEST": {"NAME": CASSANDRA_KEYSPACE},
         "OPTIONS": {
             "replication": (
-                {"strategy_class": "NetworkTopologyStrategy", datacenter: replication_factor}
-                if datacenter
+                {"strategy_class": "NetworkTopologyStrategy", **CASSANDRA_REPLICATION}
+                if CASSANDRA_REPLICATION
                 else {"strategy_class": "SimpleStrategy", "replication_factor": replication_factor}
             ),
             "connection": {
                 # Connecting while apps load would keep every command from starting without it.
                 "lazy_connect": True,
                 "retry_connect": True,
+                # Within a datacenter packing costs more than what it saves.
+                "compression": False,
                 "execution_profiles": {
-                    EXEC_PROFILE_DEFAULT: ExecutionProfile(consistency_level=consistency),
-                    "telemetry": ExecutionProfile(
-                        consistency_level=consistency, row_factory=tuple_factory
+                    EXEC_PROFILE_DEFAULT: profile(),
+                    "telemetry": profile(
+                        row_factory=tuple_factory,
+                        # A node that hangs costs 0.4 s of the second that a request has: then a
+                        # second one is asked. One that is dead costs nothing of it.
+                        speculative_execution_policy=ConstantSpeculativeExecutionPolicy(0.4, 1),
                     ),
                 },
+                # A node that hangs is left out after these seconds, not after the driver's sixty.
+                "idle_heartbeat_interval": 4,
+                "idle_heartbeat_timeout": 2,
                 "port": bounded("CASSANDRA_PORT", 9042, 1, 65535),
                 "connect_timeout": 2,
                 "control_connection_timeout": 2,
@@ -400,6 +440,8 @@ ROLLUP_RETENTION_DAYS = bounded("ROLLUP_RETENTION_DAYS", 0, 0, 3650)
 USER_FEED_DAYS = bounded("USER_FEED_DAYS", 7, 1, 365)
 IDEMPOTENCY_HOURS = bounded("IDEMPOTENCY_HOURS", 24, 1, 24 * 365)
 INGEST_WAIT_MS = bounded("INGEST_WAIT_MS", 1500, 50, 10_000)
+# SQLite has one writer.
+INGEST_THREADS = bounded("INGEST_THREADS", 2 if CASSANDRA_HOSTS else 1, 1, 8)
 INGEST_QUEUE = bounded("INGEST_QUEUE", 2000, 1, 1_000_000)
 INGEST_GROUP = bounded("INGEST_GROUP", 200, 1, 10_000)
 INGEST_GROUP_VALUES = bounded("INGEST_GROUP_VALUES", 2000, 1, 100_000)
@@ -411,6 +453,7 @@ AGGREGATE_SCAN_VALUES = bounded("AGGREGATE_SCAN_VALUES", 500_000, 1000, 100_000_
 AGGREGATE_POINTS_MAX = bounded("AGGREGATE_POINTS_MAX", 5000, 10, 100_000)
 AGGREGATE_WINDOWS_MAX = bounded("AGGREGATE_WINDOWS_MAX", 10_000, 1, 1_000_000)
 IMPORT_GROUP = bounded("IMPORT_GROUP", 500, 1, 1000)
+IMPORT_WRITERS = bounded("IMPORT_WRITERS", 4, 1, 64)
 
 # --- Caches and presence ------------------------------------------------------------------------
 KEY_CACHE_SECONDS = bounded("KEY_CACHE_SECONDS", 3600, 1, 86_400)

@@ -11,11 +11,12 @@ from iotflow.lib.ids import IdConverter
 
 register_converter(IdConverter, "id")
 
+# Tried in this order, one after the other: what is asked for most often comes first.
 api: list[URLPattern | URLResolver] = [
-    path("", include("events.urls")),
-    path("", include("accounts.urls")),
-    path("", include("devices.urls")),
     path("", include("telemetry.urls")),
+    path("", include("devices.urls")),
+    path("", include("accounts.urls")),
+    path("", include("events.urls")),
     path("admin/stats", views.StatsView.as_view()),
     path("admin/<path:path>", views.AdminOnlyView.as_view()),
     path("health", views.HealthView.as_view()),
@@ -23,6 +24,7 @@ api: list[URLPattern | URLResolver] = [
 ]
 
 urlpatterns = [
+    path("api/v1/", include(api)),
     path("", views.front),
     path("favicon.ico", RedirectView.as_view(url=static("iotflow/icon.svg"))),
     path("health", views.HealthView.as_view()),
@@ -30,7 +32,6 @@ urlpatterns = [
     path("admin/login/", views.admin_login),
     path("admin/", admin.site.urls),
     path("api/v1", views.front),
-    path("api/v1/", include(api)),
     path("api/schema", views.SchemaView.as_view(), name="schema"),
     path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     re_path(r"^api/", views.api_not_found),

@@ -73,6 +73,21 @@ def written() -> int:
         return _written
 
 
+def earliest(device_id: int) -> int:
+    """The earliest time that may be given to a device, by what this process knows."""
+    return _process_clock.next(device_id)
+
+
+def note(device_id: int, time: int) -> int:
+    """This time was given to the device by others; the time."""
+    return _process_clock.note(device_id, time)
+
+
+def clock_key(device_id: int) -> str:
+    """Where Redis holds the last time given to a device."""
+    return key("device", device_id, "clock")
+
+
 def give(device_ids: Sequence[int]) -> list[int]:
     """A time for each, in their order; a device may be there several times."""
     if not device_ids:
@@ -81,16 +96,13 @@ def give(device_ids: Sequence[int]) -> list[int]:
         return [_process_clock.give(device_id) for device_id in device_ids]
     try:
         with redis() as client:
-            keys = [key("device", device_id, "clock") for device_id in device_ids]
+            keys = [clock_key(device_id) for device_id in device_ids]
             # From no earlier than what the database gave while Redis was away.
-            times = [_process_clock.next(device_id) for device_id in device_ids]
+            times = [earliest(device_id) for device_id in device_ids]
             given = client.eval(GIVE, len(keys), *keys, HOUR_SECONDS, *times)
     except StoreAway:
         return _give_from_database(device_ids)
-    return [
-        _process_clock.note(device_id, int(time))
-        for device_id, time in zip(device_ids, given, strict=True)
-    ]
+    return [note(device_id, int(time)) for device_id, time in zip(device_ids, given, strict=True)]
 
 
 def _give_from_database(device_ids: Sequence[int]) -> list[int]:

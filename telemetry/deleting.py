@@ -96,7 +96,13 @@ def _begin(device_id: int, start: int, end: int) -> Deletion:
     if device is None:
         raise Http404
     return Deletion(
-        device_id, device.owner_id, start, end, device.latest_epoch, device.epochs_given
+        device_id,
+        device.owner_id,
+        start,
+        end,
+        device.latest_epoch,
+        device.epochs_given,
+        device.device_type,
     )
 
 

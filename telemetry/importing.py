@@ -1,4 +1,4 @@
-"""CSV as instruments write it, turned into readings: no store, no database.
+"""CSV, as instruments and as exports write it, turned into readings: no store, no database.
 
 Rows come one at a time, so a file of any size takes the same memory. A row is read whole or not
 at all: whatever is wrong with one cell of it makes it a BadRow, which says why.
@@ -11,15 +11,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
-from typing import IO
+from typing import IO, Any
 
+from iotflow.lib import json
 from iotflow.lib.timeparse import EARLIEST, LATEST, NUMBER, NotATime, format_ms, parse_ms, to_ms
-from telemetry.readings import Value, value_errors
+from telemetry.formula import harmful
+from telemetry.readings import Errors, Value, value_errors
 
 LINE_BYTES = 1 << 20
 SHOWN = 20
 RECENT = 10_000
 BOM = "\ufeff"
+TIME = "timestamp"  # the first column of an export
+JSON_BEGINNINGS = frozenset("-0123456789tf{[")
 NOT_IN_NAME = re.compile(r"[^a-z0-9.\-/:%]+")
 INTEGER = re.compile(r"[+-]?\d{1,40}", re.ASCII)
 FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -38,11 +42,15 @@ class BadFile(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Which column is what, by position: the time, and (column, measurement) for the others."""
+    """Which column is what, by position: the time, and (column, measurement) for the others.
+
+    `exported`: its cells are as an export writes them.
+    """
 
     width: int
     time: int
     measurements: tuple[tuple[int, str], ...]
+    exported: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,7 @@ class Row:
     time: int
     values: dict[str, Value]
     doubt: str = ""
+    metadata: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,7 @@ class BadRow:
 class Noted:
     """How many lines there were to note, and the first SHOWN of them with what was noted."""
 
+    unit: str = "line"
     count: int = 0
     first: list[tuple[int, str]] = field(default_factory=list)
 
@@ -81,7 +91,7 @@ class Noted:
         """`line 4`, or `lines 4, 17, 90 and 12 more`."""
         listed = ", ".join(str(line) for line, _ in self.first)
         rest = f" and {self.more:,} more" if self.more else ""
-        return f"line{'' if self.count == 1 else 's'} {listed}{rest}"
+        return f"{self.unit}{'' if self.count == 1 else 's'} {listed}{rest}"
 
 
 @dataclass(slots=True)
@@ -133,14 +143,14 @@ class CsvFile:
         self,
         file: IO[bytes],
         *,
-        time: str,
+        time: str | None,
         zone: tzinfo,
         mapping: Mapping[str, str] | None = None,
         advance: Callable[[int], object] = lambda size: None,
     ) -> None:
         """`advance` is told of every line how many bytes it had. The rest is of `layout`."""
         self._zone = zone
-        self._reader = csv.reader(_lines(file, advance), strict=True)
+        self._reader = csv.reader(lines(file, advance), strict=True)
         try:
             header = next(self._reader, [])
         except csv.Error as error:
@@ -161,13 +171,18 @@ class CsvFile:
                 yield parse_row(line, cells, self.layout, self._zone)
 
 
-def layout(header: Sequence[str], time: str, mapping: Mapping[str, str] | None) -> Layout:
+def layout(
+    header: Sequence[str], time: str | None, mapping: Mapping[str, str] | None = None
+) -> Layout:
     """Which column is what: the measurements of `mapping` (column → measurement) and nothing else,
-    or without it every column but the time's, under its name made fit. Raises BadFile.
+    or without it every column but the time's, under its name made fit. Without `time` it is that
+    of an export. Raises BadFile.
     """
     names = [name.strip() for name in header]
     if not any(names):
         raise BadFile("It has no header: its first line is empty.")
+    if time is None:
+        return _exported_layout(header)
     time_column = _column(names, time)
     if mapping is None:
         columns = [column for column in range(len(names)) if column != time_column]
@@ -175,9 +190,20 @@ def layout(header: Sequence[str], time: str, mapping: Mapping[str, str] | None) 
     else:
         measurements = [(_column(names, name), to) for name, to in mapping.items()]
     if not measurements:
-        raise BadFile(f"It has no column besides the time; its columns are: {_listed(names)}.")
-    _check_names(names, measurements)
+        raise BadFile(f"It has no column besides the time; its columns are: {listed(names)}.")
+    check_names(names, measurements)
     return Layout(len(names), time_column, tuple(measurements))
+
+
+def _exported_layout(header: Sequence[str]) -> Layout:
+    if header[0] != TIME:
+        raise BadFile(
+            f"Its first column is not “{TIME}”, as in an export. Name the column of times with "
+            f"--time; its columns are: {listed(header)}."
+        )
+    measurements = tuple((column, harmful(header[column])) for column in range(1, len(header)))
+    check_names(header, measurements)
+    return Layout(len(header), 0, measurements, exported=True)
 
 
 def measurement_name(column: str) -> str:
@@ -190,17 +216,26 @@ def measurement_name(column: str) -> str:
 def parse_row(line: int, cells: Sequence[str], layout: Layout, zone: tzinfo) -> Row | BadRow:
     """The row as a reading; a BadRow for what is refused of a device too, its clock apart."""
     if len(cells) != layout.width:
+        if layout.exported and cells[0].startswith("error: "):
+            return BadRow(line, cells[0])
         return BadRow(line, f"{_columns(len(cells))} instead of {layout.width}")
     try:
         time, doubt = parse_time(cells[layout.time], zone)
     except NotATime as error:
         return BadRow(line, str(error))
-    texts = ((name, cells[column].strip()) for column, name in layout.measurements)
-    values = {name: parse_value(text) for name, text in texts if text}
+    if layout.exported:
+        values = {
+            name: exported_value(cells[column])
+            for column, name in layout.measurements
+            if cells[column]
+        }
+    else:
+        texts = ((name, cells[column].strip()) for column, name in layout.measurements)
+        values = {name: parse_value(text) for name, text in texts if text}
     if not values:
         return BadRow(line, "no value in any column")
     if errors := value_errors(values):
-        return BadRow(line, "; ".join(_reasons(errors)))
+        return BadRow(line, reasons(errors))
     return Row(line, time, values, doubt)
 
 
@@ -215,6 +250,18 @@ def parse_value(text: str) -> Value:
     return text
 
 
+def exported_value(text: str) -> Value:
+    """What an export writes so: anything that is just as JSON writes it, else the text itself."""
+    if text[0] in JSON_BEGINNINGS:
+        try:
+            value = json.loads(text)
+            if not isinstance(value, str | None) and json.dumps(value).decode() == text:
+                return value
+        except (ValueError, TypeError):
+            pass
+    return harmful(text)
+
+
 def parse_time(text: str, zone: tzinfo) -> tuple[int, str]:
     """Milliseconds of a time, in `zone` where it names none, and what is in doubt about it.
 
@@ -225,17 +272,20 @@ def parse_time(text: str, zone: tzinfo) -> tuple[int, str]:
     if NUMBER.fullmatch(text):
         return parse_ms(text, 0), ""
     try:
-        moment = _moment(text.replace("/", "-"))
-        doubt = ""
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=zone)
-            doubt = _doubt(moment)
-        ms = to_ms(moment)
+        ms, doubt = local_time(_moment(text.replace("/", "-")), zone)
     except (ValueError, OverflowError) as error:
-        raise NotATime(f"{_short(text)} {TIME_HINT}") from error
+        raise NotATime(f"{short(text)} {TIME_HINT}") from error
     if not EARLIEST <= ms <= LATEST:
-        raise NotATime(f"{_short(text)} is outside the years 1 to 9999 in UTC")
+        raise NotATime(f"{short(text)} is outside the years 1 to 9999 in UTC")
     return ms, doubt
+
+
+def local_time(moment: datetime, zone: tzinfo) -> tuple[int, str]:
+    """The same of a datetime. Raises OverflowError."""
+    if moment.tzinfo is not None:
+        return to_ms(moment), ""
+    moment = moment.replace(tzinfo=zone)
+    return to_ms(moment), _doubt(moment)
 
 
 def span(tally: Tally, shift: int = 0) -> str:
@@ -243,7 +293,7 @@ def span(tally: Tally, shift: int = 0) -> str:
     return f"{format_ms(tally.earliest + shift)} to {format_ms(tally.latest + shift)}"
 
 
-def _lines(file: IO[bytes], advance: Callable[[int], object]) -> Iterator[str]:
+def lines(file: IO[bytes], advance: Callable[[int], object]) -> Iterator[str]:
     """The lines of a file. One beyond LINE_BYTES is cut there, and so becomes a bad row."""
     first = True
     while line := file.readline(LINE_BYTES):
@@ -281,13 +331,13 @@ def _doubt(moment: datetime) -> str:
 def _column(names: Sequence[str], name: str) -> int:
     found = [column for column, known in enumerate(names) if known == name.strip()]
     if not found:
-        raise BadFile(f"It has no column “{name}”; its columns are: {_listed(names)}.")
+        raise BadFile(f"It has no column “{name}”; its columns are: {listed(names)}.")
     if len(found) > 1:
         raise BadFile(f"It has {len(found)} columns named “{name}”.")
     return found[0]
 
 
-def _check_names(names: Sequence[str], measurements: Sequence[tuple[int, str]]) -> None:
+def check_names(names: Sequence[str], measurements: Sequence[tuple[int, str]]) -> None:
     taken: dict[str, int] = {}
     for column, measurement in measurements:
         if value_errors({measurement: 0}):
@@ -304,22 +354,24 @@ def _check_names(names: Sequence[str], measurements: Sequence[tuple[int, str]]) 
         taken[measurement] = column
 
 
-def _reasons(errors: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    for name, reasons in errors.items():
-        yield f"{name.removeprefix('data.')}: {' '.join(reasons)}".rstrip(".")
+def reasons(errors: Errors) -> str:
+    return "; ".join(
+        f"{name.removeprefix('data.')}: {' '.join(texts)}".rstrip(".")
+        for name, texts in errors.items()
+    )
 
 
 def _columns(count: int) -> str:
     return "1 column" if count == 1 else f"{count} columns"
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(_short(name) for name in names[:SHOWN]) + (
+def listed(names: Sequence[str]) -> str:
+    return ", ".join(short(name) for name in names[:SHOWN]) + (
         f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     )
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
     """A text of the file fit for a message."""
     printable = text.encode("utf-8", "replace").decode()
     return f"“{printable if len(printable) <= 60 else printable[:60] + '…'}”"

@@ -1,11 +1,13 @@
 """How readings get in: group commit.
 
-Request threads hand their submissions to one committer thread. It takes whatever has gathered,
-writes it as one group and answers all of them; while it writes, the next group gathers. There is
-no timer, so a lone request waits for nobody.
+Request threads hand their submissions to the committer. It takes whatever has gathered, writes it
+as one group and answers all of them; while it writes, the next group gathers. There is no timer, so
+a lone request waits for nobody. INGEST_THREADS groups may be under way at once: while one waits for
+Cassandra, another one waits for the event log.
 
-For a group: times for those that have none → the store, which must succeed → Redis in one
-pipeline, which may fail → the event log or its outbox, one of which must succeed → the answers.
+For a group: keys and limits, where they were not looked at before → times for those that have none
+→ the store, which must succeed → Redis in one pipeline, which may fail → the event log or its
+outbox, one of which must succeed → the answers.
 """
 
 import hashlib
@@ -14,20 +16,23 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import repeat
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import close_old_connections, connections
 
+from devices import admission
+from devices.admission import Admission, Claim
 from devices.key_cache import DeviceRecord
 from events import log
 from events.context import Origin, origin
 from events.kinds import Kind
 from iotflow.lib import counters, json
 from iotflow.lib.errors import StoreAway, as_store_away
+from iotflow.lib.ratelimit import State
+from iotflow.lib.throttles import refused
 from iotflow.lib.timeparse import format_ms
 from telemetry import clock, commit
 from telemetry.commit import missed
@@ -38,60 +43,112 @@ EVENT_NAMESPACE = uuid.UUID("7c0c9c4e-7b1c-4a5f-9a3e-4d8f0d6f2b11")
 REPAIR_SECONDS = 1.0
 
 
+class NotKnown(Exception):
+    """The claim does not hold: the key's device has changed, or nobody can tell."""
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One message of a device, checked; `time` is None where the server is to give one."""
+    """One message of a device, checked; `time` is None where the server is to give one.
+
+    With a `claim`, its key is looked at and its limits are charged with those of its group.
+    """
 
     device: DeviceRecord
     values: Mapping[str, Value]
     metadata: Mapping[str, Any] | None = None
     time: int | None = None
+    claim: Claim | None = None
     origin: Origin = field(default_factory=origin)
 
 
-def submit(submission: Submission) -> int:
-    """Store the submission durably, with its event; the time in ms it is stored under.
+class Receipt(NamedTuple):
+    """The time in ms a message is stored under, and how the limits stand that it was charged."""
+
+    time: int
+    states: Sequence[State] = ()
+
+
+def submit(submission: Submission) -> Receipt:
+    """Store the submission durably, with its event.
 
     Raises StoreAway when that cannot be promised within INGEST_WAIT_MS, Refused when the store
-    refuses this very reading. Submitting it again with the same time is safe either way; what was
-    not answered in time may be stored all the same.
+    refuses this very reading; with a claim also NotKnown and TooManyRequests, and then nothing was
+    stored. Submitting it again with the same time is safe either way; what was not answered in
+    time may be stored all the same.
     """
     return committer().submit(submission)
 
 
+class Ticket:
+    """A submission in the queue, and the way its answer takes back to the thread that waits.
+
+    A bare lock, held until there is an answer: a Future costs as much as all else here.
+    """
+
+    __slots__ = ("_answered", "_lock", "error", "is_abandoned", "states", "submission", "time")
+
+    def __init__(self, submission: Submission) -> None:
+        self.submission = submission
+        self.time = submission.time
+        self.states: Sequence[State] = ()
+        self.error: Exception | None = None
+        self.is_abandoned = False
+        self._answered = False
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def wait(self, seconds: float) -> Receipt:
+        if not self._lock.acquire(timeout=seconds):
+            self.is_abandoned = True  # what is still queued need not be written any more
+            raise StoreAway("The telemetry store")
+        if self.error is not None:
+            raise self.error
+        assert self.time is not None
+        return Receipt(self.time, self.states)
+
+    def answer(self, error: Exception | None = None) -> None:
+        """Let the thread go on; the first answer counts."""
+        if not self._answered:
+            self._answered = True
+            self.error = error
+            self._lock.release()
+
+
 class Committer:
-    """One thread and a bounded queue. `submit` from any thread."""
+    """Its threads and a bounded queue. `submit` from any thread."""
 
     def __init__(self) -> None:
-        self._queue: deque[tuple[Submission, Future[int]]] = deque()
+        self._queue: deque[Ticket] = deque()
         self._wake = threading.Condition()
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run, name="committer", daemon=True)
+            for _ in range(settings.INGEST_THREADS)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def is_alive(self) -> bool:
-        return self._thread.is_alive()
+        return all(thread.is_alive() for thread in self._threads)
 
-    def submit(self, submission: Submission) -> int:
-        answer: Future[int] = Future()
+    def submit(self, submission: Submission) -> Receipt:
+        ticket = Ticket(submission)
         with self._wake:
             if not self.is_alive or len(self._queue) >= settings.INGEST_QUEUE:
                 raise StoreAway("The ingest queue")
-            self._queue.append((submission, answer))
+            self._queue.append(ticket)
             self._wake.notify()
-        try:
-            return answer.result(timeout=settings.INGEST_WAIT_MS / 1000)
-        except FutureTimeout as error:
-            answer.cancel()  # what is still queued need not be written any more
-            raise StoreAway("The telemetry store") from error
+        return ticket.wait(settings.INGEST_WAIT_MS / 1000)
 
     def stop(self) -> None:
-        """Finish what is queued, then end the thread."""
+        """Finish what is queued, then end the threads."""
         with self._wake:
             self._stopping = True
-            self._wake.notify()
-        self._thread.join(timeout=10)
+            self._wake.notify_all()
+        for thread in self._threads:
+            thread.join(timeout=10)
 
     def _run(self) -> None:
         while (group := self._gather()) is not None:
@@ -103,7 +160,7 @@ class Committer:
             close_old_connections()
         connections.close_all()
 
-    def _gather(self) -> list[tuple[Submission, Future[int]]] | None:
+    def _gather(self) -> list[Ticket] | None:
         """What has gathered, up to INGEST_GROUP messages and INGEST_GROUP_VALUES values.
 
         Empty when only repairs wait; None at the end.
@@ -115,41 +172,44 @@ class Committer:
             if not self._queue:
                 return None
             taken = [self._queue.popleft()]
-            values = len(taken[0][0].values)
+            values = len(taken[0].submission.values)
             while self._queue and len(taken) < settings.INGEST_GROUP:
-                values += len(self._queue[0][0].values)
+                values += len(self._queue[0].submission.values)
                 if values > settings.INGEST_GROUP_VALUES:
                     break
                 taken.append(self._queue.popleft())
-        return [item for item in taken if item[1].set_running_or_notify_cancel()]
+        return [ticket for ticket in taken if not ticket.is_abandoned]
 
-    def _commit(self, group: Sequence[tuple[Submission, Future[int]]]) -> None:
+    def _commit(self, group: Sequence[Ticket]) -> None:
+        """Store the group and answer every ticket of it, whatever happens."""
         try:
-            readings = _readings([submission for submission, _ in group])
-            refusals = commit.store(readings)
+            admitted = _admitted(group)
+            if not admitted:
+                return
+            readings = _readings(admitted)
             stored = []
-            for (submission, answer), reading, refusal in zip(
-                group, readings, refusals, strict=True
+            for ticket, reading, refusal in zip(
+                admitted, readings, commit.store(readings), strict=True
             ):
                 if refusal is None:
-                    stored.append((submission, reading))
+                    stored.append((ticket, reading))
                 else:
-                    answer.set_exception(refusal)
+                    ticket.answer(refusal)
             counters.count("messages", len(stored))
-            commit.publish([reading for _, reading in stored], [s.device for s, _ in stored])
-            log.submitted([_event(submission, reading) for submission, reading in stored])
+            commit.publish(
+                [reading for _, reading in stored], [t.submission.device for t, _ in stored]
+            )
+            log.submitted([_event(ticket.submission, reading) for ticket, reading in stored])
         except Exception as error:
             failure: Exception | None = as_store_away(error)
             if failure is None:
                 logger.exception("a group of %d submissions failed", len(group))
                 failure = StoreAway("The telemetry store")
-            for _, answer in group:
-                if not answer.done():
-                    answer.set_exception(failure)
+            for ticket in group:
+                ticket.answer(failure)
             return
-        for (_, answer), reading in zip(group, readings, strict=True):
-            if not answer.done():
-                answer.set_result(reading.time)
+        for ticket, _ in stored:
+            ticket.answer()
 
     def _repair(self) -> None:
         try:
@@ -172,20 +232,54 @@ def committer() -> Committer:
     return _committer
 
 
-def _readings(submissions: Sequence[Submission]) -> list[Reading]:
-    given = iter(clock.give([s.device.id for s in submissions if s.time is None]))
+def _admitted(group: Sequence[Ticket]) -> list[Ticket]:
+    """The tickets whose claims hold, with the time they were given; the others are answered."""
+    claims = [ticket.submission.claim for ticket in group if ticket.submission.claim]
+    if not claims:
+        return list(group)
+    try:
+        answers = iter(admission.admit(claims))
+    except StoreAway:
+        answers = repeat(None)
     return [
-        Reading(
-            device_id=submission.device.id,
-            owner_id=submission.device.owner_id,
-            time=next(given) if submission.time is None else submission.time,
-            written=clock.written(),
-            values=submission.values,
-            metadata=submission.metadata,
-            latest_epoch=submission.device.latest_epoch,
-        )
-        for submission in submissions
+        ticket
+        for ticket in group
+        if ticket.submission.claim is None or _is_admitted(ticket, next(answers))
     ]
+
+
+def _is_admitted(ticket: Ticket, admission: Admission | None) -> bool:
+    if admission is None:
+        ticket.answer(NotKnown())
+        return False
+    if admission.verdict.refusal is not None:
+        ticket.answer(refused(admission.verdict.refusal, admission.verdict.states))
+        return False
+    ticket.states = admission.verdict.states
+    if admission.time is not None:
+        ticket.time = clock.note(ticket.submission.device.id, admission.time)
+    return True
+
+
+def _readings(tickets: Sequence[Ticket]) -> list[Reading]:
+    timeless = [ticket for ticket in tickets if ticket.time is None]
+    given = clock.give([ticket.submission.device.id for ticket in timeless])
+    for ticket, time in zip(timeless, given, strict=True):
+        ticket.time = time
+    return [_reading(ticket.submission, ticket.time or 0) for ticket in tickets]
+
+
+def _reading(submission: Submission, time: int) -> Reading:
+    return Reading(
+        device_id=submission.device.id,
+        owner_id=submission.device.owner_id,
+        time=time,
+        written=clock.written(),
+        values=submission.values,
+        metadata=submission.metadata,
+        latest_epoch=submission.device.latest_epoch,
+        device_type=submission.device.device_type,
+    )
 
 
 def _event(submission: Submission, reading: Reading) -> dict[str, Any]:

@@ -19,31 +19,47 @@ from iotflow.lib.redis import key, redis, shared
 from telemetry.readings import LatestValue, Place
 from telemetry.stores import telemetry_store
 
-COMPLETE = ""  # no measurement has an empty name
+COMPLETE = b""  # no measurement has an empty name
+# Keys: of each place. Arguments: seconds to live, whether the entries are complete; for each place
+# how many values, and of each its measurement, time, when written, and the value as JSON.
 NEWEST = """
 local ttl, complete = tonumber(ARGV[1]), ARGV[2]
-for i = 3, #ARGV, 4 do
-    local field, time, written = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
-    local known = redis.call('HGET', KEYS[1], field)
-    local newer = true
-    if known then
-        local known_time, known_written = string.match(known, '^(%-?%d+):(%d+):')
-        known_time, known_written = tonumber(known_time), tonumber(known_written)
-        newer = time > known_time or (time == known_time and written >= known_written)
+local a = 3
+for _, key in ipairs(KEYS) do
+    local last = a + 4 * tonumber(ARGV[a])
+    for i = a + 1, last, 4 do
+        local field, time, written = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+        local known = redis.call('HGET', key, field)
+        local newer = true
+        if known then
+            local known_time, known_written = string.match(known, '^(%-?%d+):(%d+):')
+            known_time, known_written = tonumber(known_time), tonumber(known_written)
+            newer = time > known_time or (time == known_time and written >= known_written)
+        end
+        if newer then
+            redis.call('HSET', key, field, ARGV[i + 1] .. ':' .. ARGV[i + 2] .. ':' .. ARGV[i + 3])
+        end
     end
-    if newer then
-        redis.call('HSET', KEYS[1], field, ARGV[i + 1] .. ':' .. ARGV[i + 2] .. ':' .. ARGV[i + 3])
-    end
+    if complete == '1' then redis.call('HSET', key, '', '1') end
+    if redis.call('TTL', key) < 0 then redis.call('EXPIRE', key, ttl) end
+    a = last + 1
 end
-if complete == '1' then redis.call('HSET', KEYS[1], '', '1') end
-if redis.call('TTL', KEYS[1]) < 0 then redis.call('EXPIRE', KEYS[1], ttl) end
 """
 
 
-def latest(device_id: int, epoch: int) -> dict[str, LatestValue]:
-    """The newest value of every measurement of one device. Raises StoreAway."""
-    place = device_id, epoch
-    return latest_of([place])[place]
+def latest(
+    device_id: int, epoch: int, cached: Mapping[bytes, bytes] | None = None
+) -> dict[str, LatestValue]:
+    """The newest value of every measurement of one device. Raises StoreAway.
+
+    `cached` is what Redis has at `latest_key`, where that has been asked already.
+    """
+    values = None if cached is None else decoded(cached)
+    if values is None:
+        place = device_id, epoch
+        return latest_of([place])[place]
+    counters.count("latest.hits")
+    return values
 
 
 def latest_of(places: Sequence[Place]) -> dict[Place, dict[str, LatestValue]]:
@@ -63,15 +79,14 @@ def latest_of(places: Sequence[Place]) -> dict[Place, dict[str, LatestValue]]:
 
 def add_newest(pipe: Any, newest: Mapping[Place, Mapping[str, LatestValue]]) -> None:
     """Add to a pipeline: these values were written."""
-    if shared():
-        for place, values in newest.items():
-            _add(pipe, place, values, complete=False)
+    if shared() and newest:
+        _add(pipe, newest, complete=False)
 
 
 def forget(pipe: Any, places: Collection[Place]) -> None:
     """Add to a pipeline: what is cached of these devices is not to be believed."""
     if shared() and places:
-        pipe.delete(*(_key(place) for place in places))
+        pipe.delete(*(latest_key(place) for place in places))
 
 
 def _cached(places: Sequence[Place]) -> dict[Place, dict[str, LatestValue]]:
@@ -81,35 +96,38 @@ def _cached(places: Sequence[Place]) -> dict[Place, dict[str, LatestValue]]:
     try:
         with redis() as client, client.pipeline(transaction=False) as pipe:
             for place in places:
-                pipe.hgetall(_key(place))
+                pipe.hgetall(latest_key(place))
             hashes = pipe.execute()
     except StoreAway:
         return {}
-    return {
-        place: {name.decode(): _decode(fields[name]) for name in sorted(fields)}
-        for place, fields in zip(places, hashes, strict=True)
-        if fields.pop(COMPLETE.encode(), None) is not None
-    }
+    found = {place: decoded(fields) for place, fields in zip(places, hashes, strict=True)}
+    return {place: values for place, values in found.items() if values is not None}
+
+
+def decoded(fields: Mapping[bytes, bytes]) -> dict[str, LatestValue] | None:
+    """What a hash of Redis says, by name; None where it is not complete."""
+    if COMPLETE not in fields:
+        return None
+    return {name.decode(): _decode(fields[name]) for name in sorted(fields) if name != COMPLETE}
 
 
 def _fill(stored: Mapping[Place, Mapping[str, LatestValue]]) -> None:
     if not shared():
         return
     try:
-        with redis() as client, client.pipeline(transaction=False) as pipe:
-            for place, values in stored.items():
-                _add(pipe, place, values, complete=True)
-            pipe.execute()
+        with redis() as client:
+            _add(client, stored, complete=True)
     except StoreAway:
         pass  # the next reader fills it
 
 
-def _add(client: Any, place: Place, values: Mapping[str, LatestValue], *, complete: bool) -> None:
+def _add(client: Any, values: Mapping[Place, Mapping[str, LatestValue]], *, complete: bool) -> None:
     arguments: list[Any] = [settings.LATEST_CACHE_SECONDS, int(complete)]
-    for name, latest_value in values.items():
-        text = json.dumps(latest_value.value)
-        arguments += [name, latest_value.time, latest_value.written, text]
-    client.eval(NEWEST, 1, _key(place), *arguments)
+    for of_place in values.values():
+        arguments.append(len(of_place))
+        for name, value in of_place.items():
+            arguments += (name, value.time, value.written, json.dumps(value.value))
+    client.eval(NEWEST, len(values), *map(latest_key, values), *arguments)
 
 
 def _decode(text: bytes) -> LatestValue:
@@ -117,5 +135,6 @@ def _decode(text: bytes) -> LatestValue:
     return LatestValue(int(time), int(written), json.loads(value))
 
 
-def _key(place: Place) -> str:
+def latest_key(place: Place) -> str:
+    """Where Redis holds the latest values of a device."""
     return key("latest", *place)

@@ -1,6 +1,6 @@
 """What devices and gateways send, checked: one reading, or many at once."""
 
-import json as strict_json
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -12,6 +12,7 @@ from rest_framework.exceptions import ValidationError
 from iotflow.lib import ids
 from iotflow.lib.timeparse import NotATime, now_ms, parse_ms
 from telemetry.readings import Errors, Value, metadata_errors, time_errors, value_errors
+from telemetry.retention import age_errors
 
 # How many fields at fault are named: of a reading of a batch, and where all of it is refused.
 FAULTS = 10
@@ -29,7 +30,7 @@ class Message:
     @property
     def content(self) -> str:
         """The same for the same measurements and metadata."""
-        return strict_json.dumps([self.values, self.metadata], sort_keys=True)
+        return json.dumps([self.values, self.metadata], sort_keys=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +43,30 @@ class Entry:
     errors: Errors = field(default_factory=dict)
 
 
-def parse_message(body: Any) -> Message:
+def parse_message(body: Any, device_type: str) -> Message:
     """A message from a request's body; a 400 names everything that is wrong with it at once."""
-    message, errors = _read(body, now_ms())
+    message, errors = _read(body, now_ms(), device_type)
     if message is None:
         raise ValidationError(errors)
     return message
 
 
-def parse_batch(body: Any, device_id: int) -> list[Entry]:
+def parse_batch(body: Any, device_id: int, device_type: str) -> list[Entry]:
     """The readings of one device; a 400 where there are none, too many, or not a good one."""
     now = now_ms()
     return having_good_ones(
-        [_entry(index, device_id, item, now) for index, item in enumerate(_readings_in(body))]
+        [
+            _entry(index, device_id, item, now, device_type)
+            for index, item in enumerate(_readings_in(body))
+        ]
     )
 
 
 def parse_bulk(body: Any) -> list[Entry]:
-    """The readings of many devices, each with its `device_id`; a 400 for none or too many."""
+    """The readings of many devices, each with its `device_id`; a 400 for none or too many.
+
+    What is too old for the retention of its device is still among them: `kept` finds it.
+    """
     now = now_ms()
     return [_read_addressed(index, item, now) for index, item in enumerate(_readings_in(body))]
 
@@ -71,8 +78,20 @@ def having_good_ones(entries: list[Entry]) -> list[Entry]:
     return entries
 
 
-def _read(body: Any, now: int) -> tuple[Message | None, Errors]:
-    """The message, or None and everything that is wrong with it, by field."""
+def kept(entry: Entry, device_type: str) -> Entry:
+    """The entry, rejected where the retention of its device says that it is too old."""
+    message = entry.message
+    if message is None or message.time is None:
+        return entry
+    errors = age_errors(device_type, message.values, message.time, now_ms())
+    return Entry(entry.index, entry.device_id, None, _shortened(errors)) if errors else entry
+
+
+def _read(body: Any, now: int, device_type: str | None = None) -> tuple[Message | None, Errors]:
+    """The message, or None and everything that is wrong with it, by field.
+
+    Without a device's type it is not asked whether it is too old.
+    """
     if not isinstance(body, dict):
         return None, {"body": ["Must be an object with “data”."]}
     data, metadata, stamp = body.get("data"), body.get("metadata"), body.get("timestamp")
@@ -83,6 +102,8 @@ def _read(body: Any, now: int) -> tuple[Message | None, Errors]:
         try:
             time = parse_ms(stamp, now)
             errors |= time_errors(time, now)
+            if device_type is not None and isinstance(data, dict):
+                errors = age_errors(device_type, data, time, now) | errors
         except NotATime as error:
             errors["timestamp"] = [str(error)]
     if errors:
@@ -99,8 +120,10 @@ def _read_addressed(index: int, item: Any, now: int) -> Entry:
     return Entry(index, 0, None, fault | _entry(index, 0, item, now).errors)
 
 
-def _entry(index: int, device_id: int, item: Any, now: int) -> Entry:
-    message, errors = _read(item, now)
+def _entry(
+    index: int, device_id: int, item: Any, now: int, device_type: str | None = None
+) -> Entry:
+    message, errors = _read(item, now, device_type)
     return Entry(index, device_id, message, _shortened(errors))
 
 

@@ -5,16 +5,20 @@ keeps there in any case. Cassandra's tables are in telemetry.tables.
 from dataclasses import fields
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
+from django.core.validators import MaxValueValidator, ProhibitNullCharactersValidator
 from django.db import models
 
-from telemetry.readings import Deletion
+from telemetry.readings import NAME, Deletion
 
 if settings.CASSANDRA_HOSTS:
     from telemetry.tables import (  # noqa: F401  (sync_cassandra looks for them here)
+        BucketLayoutTable,
         DeviceDataTable,
         DeviceDayTable,
         LatestDataTable,
+        RollupBucketTable,
         RollupProgressTable,
         RollupTable,
         UserDataTable,
@@ -82,6 +86,8 @@ class UserData(models.Model):
     device_id = models.BigIntegerField()
     key = models.CharField(max_length=255)
     value = models.TextField()
+    # Where it is kept for less than that.
+    expires = models.BigIntegerField(null=True)
 
     class Meta:
         db_table = "user_data"
@@ -119,6 +125,7 @@ class RangeDeletion(models.Model):
     end = models.BigIntegerField()
     epoch = models.PositiveIntegerField()
     next_epoch = models.PositiveIntegerField()
+    device_type = models.CharField(max_length=50, default="", db_default="")
     names = models.JSONField(null=True)
     until = models.BigIntegerField(null=True)
     requested_at = models.DateTimeField(auto_now_add=True)
@@ -132,6 +139,99 @@ class RangeDeletion(models.Model):
 
     def deletion(self) -> Deletion:
         return Deletion(*(getattr(self, field.name) for field in fields(Deletion)))
+
+
+class RetentionPolicy(models.Model):
+    """How many days telemetry is kept, counted from its own time; 0 is for ever.
+
+    How policies rank is told by telemetry.retention; change them by telemetry.policies.
+    """
+
+    DAYS_MAX = 3650
+
+    device_type = models.CharField(
+        "device type",
+        max_length=50,
+        blank=True,
+        default="",
+        validators=[ProhibitNullCharactersValidator()],
+        help_text="Empty for any.",
+    )
+    measurement = models.CharField(
+        max_length=255,
+        blank=True,
+        default="",
+        help_text="A name, the beginning of names with a * behind, or empty for any.",
+    )
+    days = models.PositiveIntegerField(
+        validators=[MaxValueValidator(DAYS_MAX)],
+        help_text="From a value's own time on; 0 for ever.",
+    )
+    rollup_days = models.PositiveIntegerField(
+        "days of rollups",
+        null=True,
+        blank=True,
+        validators=[MaxValueValidator(DAYS_MAX)],
+        help_text="What is rolled up of the values: as long at least; 0 for ever, empty for what "
+        "ROLLUP_RETENTION_DAYS says.",
+    )
+    created_at = models.DateTimeField("created", auto_now_add=True)
+    changed_at = models.DateTimeField("changed", auto_now=True)
+
+    class Meta:
+        ordering = ["device_type", "measurement"]
+        verbose_name_plural = "retention policies"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["device_type", "measurement"],
+                name="retention_policy_of_values",
+                violation_error_message="There is a policy for these values already.",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return what(self.device_type, self.measurement)
+
+    def clean(self) -> None:
+        name = self.measurement.removesuffix("*")
+        if self.measurement and not NAME.fullmatch(name):
+            raise ValidationError({"measurement": "No name, or beginning of one with a * behind."})
+        if self.rollup_days and (not self.days or self.rollup_days < self.days):
+            raise ValidationError({"rollup_days": "As long as the values at least."})
+
+
+class RetentionChange(models.Model):
+    """That values are kept otherwise than before: what is written does not change by itself.
+
+    `previous_days` is None where nobody knows; `applied_at`: when `purge --policy` ran through
+    for the last time since.
+    """
+
+    class How(models.TextChoices):
+        SET = "set"
+        REMOVED = "removed"
+        SETTING = "setting"  # TELEMETRY_RETENTION_DAYS, as the worker found it
+
+    how = models.CharField(max_length=7, choices=How)
+    device_type = models.CharField("device type", max_length=50, blank=True)
+    measurement = models.CharField(max_length=255, blank=True)
+    days = models.PositiveIntegerField()
+    previous_days = models.PositiveIntegerField(null=True)
+    actor = models.CharField(max_length=200)
+    changed_at = models.DateTimeField("changed", auto_now_add=True)
+    applied_at = models.DateTimeField("applied", null=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return what(self.device_type, self.measurement)
+
+
+def what(device_type: str, measurement: str) -> str:
+    """The values that a policy is about, in words."""
+    values = f"“{measurement}”" if measurement else "everything"
+    return f"{values} of type “{device_type}”" if device_type else values
 
 
 class IdempotencyKey(models.Model):

@@ -22,7 +22,7 @@ from telemetry.windows import DAY, HOUR, Calendar
 
 WINDOW = re.compile(r"([1-9]\d{0,6})([smhdw])", re.ASCII)
 WINDOW_MIN, WINDOW_MAX = UNITS["m"], 30 * UNITS["d"]
-FORMATS = ("csv", "ndjson")
+FORMATS = ("csv", "ndjson", "parquet")
 FILLS = ("none", "null")
 POINTS, POINTS_MIN = 500, 3  # for `window=auto`; the ends and something between
 T = TypeVar("T")
@@ -37,19 +37,15 @@ class HistoryParameters:
     cursor: HistoryCursor | None
 
 
-def parse_history(request: Request) -> HistoryParameters:
+def parse_history(query: QueryDict) -> HistoryParameters:
     """The query string of a history; a 400 names what is wrong."""
-    query = request.query_params
     descending = _descending(query, "desc")
-    cursor = history_cursor(query["cursor"]) if query.get("cursor") else None
-    if cursor is not None and cursor.descending != descending:
-        raise ValidationError({"cursor": ["Belongs to a query with the other order."]})
     return HistoryParameters(
         span=_span(query),
-        limit=whole_number(request, "limit", settings.HISTORY_LIMIT, 1, settings.HISTORY_LIMIT_MAX),
+        limit=whole_number(query, "limit", settings.HISTORY_LIMIT, 1, settings.HISTORY_LIMIT_MAX),
         descending=descending,
         fields=_fields(query),
-        cursor=cursor,
+        cursor=_history_cursor(query, descending),
     )
 
 
@@ -60,12 +56,11 @@ class FeedParameters:
     cursor: FeedCursor | None
 
 
-def parse_feed(request: Request) -> FeedParameters:
-    query = request.query_params
+def parse_feed(query: QueryDict) -> FeedParameters:
     return FeedParameters(
         span=_span(query),
-        limit=whole_number(request, "limit", settings.HISTORY_LIMIT, 1, settings.HISTORY_LIMIT_MAX),
-        cursor=feed_cursor(query["cursor"]) if query.get("cursor") else None,
+        limit=whole_number(query, "limit", settings.HISTORY_LIMIT, 1, settings.HISTORY_LIMIT_MAX),
+        cursor=feed_cursor(text) if (text := query.get("cursor")) else None,
     )
 
 
@@ -83,9 +78,8 @@ class AggregateParameters:
     fill: bool
 
 
-def parse_aggregate(request: Request) -> AggregateParameters:
+def parse_aggregate(query: QueryDict) -> AggregateParameters:
     """The query string of an aggregate; a 400 names everything that is wrong."""
-    query = request.query_params
     errors: dict[str, list[str]] = {}
     if not (name := query.get("field") or ""):
         errors["field"] = ["Name the measurement to aggregate."]
@@ -100,7 +94,7 @@ def parse_aggregate(request: Request) -> AggregateParameters:
         errors["timezone"] = ["Must be a time zone's name, such as Europe/Berlin or UTC."]
     points = _noted(
         errors,
-        lambda: whole_number(request, "points", 0, POINTS_MIN, settings.AGGREGATE_POINTS_MAX),
+        lambda: whole_number(query, "points", 0, POINTS_MIN, settings.AGGREGATE_POINTS_MAX),
     )
     span = _noted(errors, lambda: _span(query))
     text = query.get("window") or "1h"
@@ -154,6 +148,7 @@ class ExportParameters:
     format: str
     descending: bool
     fields: frozenset[str]
+    cursor: HistoryCursor | None
 
 
 def parse_export(query: QueryDict) -> ExportParameters:
@@ -161,7 +156,9 @@ def parse_export(query: QueryDict) -> ExportParameters:
     wanted = query.get("format") or "csv"
     if wanted not in FORMATS:
         raise ValidationError({"format": [f"Must be one of: {', '.join(FORMATS)}."]})
-    return ExportParameters(_span(query), wanted, _descending(query, "asc"), _fields(query))
+    descending = _descending(query, "asc")
+    cursor = _history_cursor(query, descending)
+    return ExportParameters(_span(query), wanted, descending, _fields(query), cursor)
 
 
 def parse_range(request: Request) -> tuple[int, int]:
@@ -184,6 +181,13 @@ def _descending(query: QueryDict, default: str) -> bool:
     if order not in ("asc", "desc"):
         raise ValidationError({"order": ["Must be asc or desc."]})
     return order == "desc"
+
+
+def _history_cursor(query: QueryDict, descending: bool) -> HistoryCursor | None:
+    cursor = history_cursor(text) if (text := query.get("cursor")) else None
+    if cursor is not None and cursor.descending != descending:
+        raise ValidationError({"cursor": ["Belongs to a query with the other order."]})
+    return cursor
 
 
 def _fields(query: QueryDict) -> frozenset[str]:

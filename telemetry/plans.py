@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from django.conf import settings
-
-from iotflow.lib.timeparse import now_ms
+from iotflow.lib.timeparse import EARLIEST, now_ms
+from telemetry import retention
 from telemetry.readings import Value
 from telemetry.stores import rollup_store, telemetry_store
 from telemetry.stores.rollups import MARKS_MAX, Group, Progress
@@ -50,6 +49,7 @@ class Source:
     """One measurement of a device from `start` to before `stop`."""
 
     device_id: int
+    device_type: str
     name: str
     start: int
     stop: int
@@ -114,7 +114,9 @@ class Source:
         if not calendar.in_hours(self.start, self.stop) or self.stop - self.start < HOUR:
             return [Part(self.start, self.stop)]
         progress = rollup_store().progress([self.device_id])[self.device_id]
-        return plan(progress, self.start, self.stop, in_days=calendar.in_days)
+        days = retention.rollup_days(self.device_type, self.name)
+        kept = now_ms() - days * DAY if days else EARLIEST
+        return plan(progress, self.start, self.stop, kept=kept, in_days=calendar.in_days)
 
     def _values(self, start: int, stop: int) -> Iterator[tuple[int, Value]]:
         return self.budget.of(telemetry_store().values(self.device_id, self.name, start, stop - 1))
@@ -124,11 +126,16 @@ class Source:
         return self.budget.of(found)
 
 
-def plan(progress: Progress, start: int, stop: int, *, in_days: bool) -> list[Part]:
-    """The parts from `start` to before `stop`, in order and without gaps."""
+def plan(
+    progress: Progress, start: int, stop: int, *, kept: int = EARLIEST, in_days: bool
+) -> list[Part]:
+    """The parts from `start` to before `stop`, in order and without gaps.
+
+    Rollups from before `kept` may have expired.
+    """
     parts: list[Part] = []
     at = start
-    for first, last in rolled_up(progress, start, stop):
+    for first, last in rolled_up(progress, max(start, kept), stop):
         parts += [Part(at, first), *divided(first, last, in_days=in_days)]
         at = last
     parts.append(Part(at, stop))
@@ -139,9 +146,7 @@ def rolled_up(progress: Progress, start: int, stop: int) -> Iterator[tuple[int, 
     """Whole hours of which the rollups are complete, as ranges in order."""
     if progress.until is None or len(progress.marks) > MARKS_MAX:
         return
-    days = settings.ROLLUP_RETENTION_DAYS
-    kept = now_ms() - days * DAY + HOUR if days else start
-    at = up(max(start, kept), HOUR)
+    at = up(start, HOUR)
     end = min(stop // HOUR * HOUR, progress.until)
     for mark in progress.marks:
         if at < min(mark.start, end):

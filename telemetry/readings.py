@@ -36,6 +36,7 @@ class Reading:
     values: Mapping[str, Value]
     metadata: Mapping[str, Any] | None = None
     latest_epoch: int = 0
+    device_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,7 @@ class Deletion:
     end: int
     epoch: int
     next_epoch: int
+    device_type: str = ""
 
     def __contains__(self, time: int) -> bool:
         return self.start <= time <= self.end
@@ -134,7 +136,7 @@ def value_errors(data: Any) -> Errors:
     for name, value in data.items():
         reasons = [*_name_errors(name), *_value_errors(value)]
         if reasons:
-            errors[f"data.{_printable(name)}"] = reasons
+            errors[f"data.{printable(name)}"] = reasons
     return errors
 
 
@@ -149,13 +151,10 @@ def metadata_errors(metadata: Any) -> Errors:
 
 
 def time_errors(time: int, now: int) -> Errors:
-    """Whether a device's clock is too far ahead, or the reading older than what is kept."""
+    """Whether a device's clock is too far ahead."""
     limit = settings.CLOCK_SKEW_SECONDS
     if time > now + 1000 * limit:
         return {"timestamp": [f"At most {limit} seconds ahead of the server's clock."]}
-    days = settings.TELEMETRY_RETENTION_DAYS
-    if days and time < now - 86_400_000 * days:
-        return {"timestamp": [f"Older than the {days} days that telemetry is kept."]}
     return {}
 
 
@@ -182,6 +181,12 @@ def newest(readings: Sequence[Reading]) -> dict[Place, dict[str, LatestValue]]:
     return found
 
 
+def printable(name: str) -> str:
+    """A measurement's name fit for an error answer, and for a database that keeps it."""
+    short = name if len(name) <= 80 else name[:80] + "…"
+    return short.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
 def _merge(earlier: Reading, later: Reading) -> Reading:
     return Reading(
         device_id=later.device_id,
@@ -191,6 +196,7 @@ def _merge(earlier: Reading, later: Reading) -> Reading:
         values={**earlier.values, **later.values},
         metadata=earlier.metadata if later.metadata is None else later.metadata,
         latest_epoch=later.latest_epoch,
+        device_type=later.device_type,
     )
 
 
@@ -232,9 +238,3 @@ def _json_errors(value: Any) -> Iterable[str]:
         yield f"At most {settings.JSON_VALUE_BYTES} bytes as JSON; this has {size}."
         return
     yield from dict.fromkeys(reason for _, reason in json.faults(value, depth=JSON_DEPTH_MAX))
-
-
-def _printable(name: str) -> str:
-    """A measurement's name fit for an error answer, and for a database that keeps it."""
-    short = name if len(name) <= 80 else name[:80] + "…"
-    return short.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

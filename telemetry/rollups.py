@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from devices.models import Device
 from iotflow.lib.timeparse import EARLIEST, now_ms
-from telemetry import clock
+from telemetry import clock, retention
 from telemetry.readings import HistoryQuery, Reading, StoredReading, Value
 from telemetry.stores import rollup_store, telemetry_store
 from telemetry.stores.rollups import Mark, Named, Progress
@@ -178,7 +178,7 @@ class Rolling:
         if anew:
             known = self._store.read_all(self._device_id, HOUR, start, stop)
             rollups = fuller(rollups, known)
-        if not self._is_there() or not self._store.write(self._device_id, HOUR, rollups, computed):
+        if not self._write(HOUR, rollups, computed):
             return False
         self.hours += (stop - start) // HOUR
         day = start // DAY * DAY
@@ -193,7 +193,15 @@ class Rolling:
         if anew:
             known = self._store.read_all(self._device_id, DAY, day, day + DAY)
             rollups = fuller(rollups, known)
-        return self._store.write(self._device_id, DAY, rollups, computed)
+        return self._write(DAY, rollups, computed)
+
+    def _write(self, length: int, rollups: list[Named], computed: int) -> bool:
+        """Not where the device is gone, or they would be left when it has been erased."""
+        device_type = type_of(self._device_id)
+        if device_type is None:
+            return False
+        kept = {name: retention.rollup_days(device_type, name) for name, _ in rollups}
+        return self._store.write(self._device_id, length, rollups, computed, kept)
 
     def _read(self, start: int, stop: int) -> list[Named]:
         """The summaries of stored readings, by the hour, of every measurement."""
@@ -208,9 +216,9 @@ class Rolling:
                 values.setdefault(name, []).append((reading.time, value))
         return rollups + summarized(values)
 
-    def _is_there(self) -> bool:
-        """Or what is written now would be left when the device has been erased."""
-        return Device.objects.filter(pk=self._device_id).exists()
+
+def type_of(device_id: int) -> str | None:
+    return Device.objects.filter(pk=device_id).values_list("device_type", flat=True).first()
 
 
 def stored(device_id: int, start: int, stop: int) -> Iterator[StoredReading]:

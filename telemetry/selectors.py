@@ -1,6 +1,7 @@
 """Reads of telemetry, in the shape they are answered."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -8,6 +9,7 @@ from django.conf import settings
 from rest_framework.exceptions import ValidationError
 
 from accounts.models import User
+from devices.key_cache import DeviceRecord
 from devices.models import Device
 from iotflow.lib.timeparse import EARLIEST, format_ms
 from telemetry import charts
@@ -18,6 +20,44 @@ from telemetry.parameters import AggregateParameters, FeedParameters, HistoryPar
 from telemetry.plans import Budget, Source
 from telemetry.readings import HistoryPage, HistoryQuery, LatestValue, StoredReading
 from telemetry.stores import telemetry_store
+
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The device whose telemetry is asked for."""
+
+    id: int
+    owner_id: int
+    name: str
+    device_type: str
+    latest_epoch: int
+
+    @classmethod
+    def of(cls, device: DeviceRecord) -> "Subject":
+        return cls(device.id, device.owner_id, device.name, device.device_type, device.latest_epoch)
+
+    def heading(self) -> Body:
+        return {
+            "device_id": self.id,
+            "device_name": self.name,
+            "device_type": self.device_type,
+        }
+
+
+def history_body(subject: Subject, asked: HistoryParameters) -> Body:
+    """A page of a device's readings, as it is answered. Raises StoreAway."""
+    page, next_cursor = history(subject.id, asked)
+    return {
+        **subject.heading(),
+        "start_time": asked.span.start_text,
+        "end_time": asked.span.end_text,
+        "data": [reading_body(reading) for reading in page.readings],
+        "count": len(page.readings),
+        "cassandra_available": cassandra_available(),
+        "next_cursor": next_cursor,
+    }
 
 
 def history(device_id: int, asked: HistoryParameters) -> tuple[HistoryPage, str | None]:
@@ -51,10 +91,14 @@ def reading_body(reading: StoredReading) -> dict[str, Any]:
     return body
 
 
-def latest_body(device_id: int, epoch: int) -> dict[str, Any]:
-    """The newest values, their newest time, and whether Cassandra is there. Raises StoreAway."""
+def latest_body(subject: Subject, cached: Mapping[bytes, bytes] | None = None) -> Body:
+    """The newest values, their newest time, and whether Cassandra is there. Raises StoreAway.
+
+    `cached` is what Redis has of the device, where that has been asked already.
+    """
     return {
-        **_latest_body(latest(device_id, epoch)),
+        **subject.heading(),
+        **_latest_body(latest(subject.id, subject.latest_epoch, cached)),
         "cassandra_available": cassandra_available(),
     }
 
@@ -83,7 +127,7 @@ def _latest_body(values: dict[str, LatestValue]) -> dict[str, Any]:
 
 
 def aggregated(
-    device_id: int, asked: AggregateParameters
+    device_id: int, device_type: str, asked: AggregateParameters
 ) -> tuple[list[dict[str, Any]], int | None]:
     """The windows asked for, oldest first; and from when on there may be more, or None.
 
@@ -93,7 +137,8 @@ def aggregated(
     """
     calendar, most = asked.calendar, settings.AGGREGATE_WINDOWS_MAX
     budget = Budget(settings.AGGREGATE_SCAN_VALUES)
-    source = Source(device_id, asked.field, asked.span.start, asked.span.end + 1, budget)
+    start, stop = asked.span.start, asked.span.end + 1
+    source = Source(device_id, device_type, asked.field, start, stop, budget)
     found = list(islice(_windows(source, asked), most + 1))
     if budget.spent and len(found) == 1:
         limit = settings.AGGREGATE_SCAN_VALUES
@@ -104,8 +149,8 @@ def aggregated(
     if asked.points is not None:
         found = charts.thinned(found, calendar, asked.points, gaps=asked.fill)
     elif asked.fill:
-        stop = source.stop if more is None else more
-        found = list(islice(charts.filled(found, calendar, source.start, stop), most + 1))
+        stop = stop if more is None else more
+        found = list(islice(charts.filled(found, calendar, start, stop), most + 1))
         more = found.pop().start if len(found) > most else more
     rows = [
         {

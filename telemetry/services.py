@@ -10,15 +10,17 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from devices.key_cache import DeviceRecord
+from devices import admission
+from devices.key_cache import DeviceRecord, Known
 from iotflow.lib.batches import delete_in_pieces
 from iotflow.lib.errors import Conflict
 from iotflow.lib.timeparse import format_ms
-from telemetry import clock, ingest
-from telemetry.ingest import Submission
+from telemetry import clock, ingest, policies
+from telemetry.ingest import Receipt, Submission
 from telemetry.messages import Message
 from telemetry.models import IdempotencyKey
 from telemetry.stores import rollup_store, telemetry_store
+from telemetry.throttles import one_reading
 
 Answer = dict[str, Any]
 Times = list[int | None]  # of a call's readings, in ms
@@ -30,12 +32,33 @@ def submit(*, device: DeviceRecord, message: Message, times: Times | None = None
     Raises StoreAway or Refused.
     """
     at = message.time if times is None else times[0]
-    stored_at = ingest.submit(Submission(device, message.values, message.metadata, at))
+    receipt = ingest.submit(Submission(device, message.values, message.metadata, at))
+    return submitted(device, receipt.time)
+
+
+def submit_known(digest: str, known: Known, *, message: Message) -> Receipt:
+    """The same by a key that this process knows; it is checked and charged on the way.
+
+    Raises also NotKnown and TooManyRequests.
+    """
+    device = known.record
+    claim = admission.claim(
+        digest,
+        known,
+        one_reading(device.id),
+        clock=clock.clock_key(device.id) if message.time is None else "",
+        earliest=clock.earliest(device.id),
+    )
+    return ingest.submit(Submission(device, message.values, message.metadata, message.time, claim))
+
+
+def submitted(device: DeviceRecord, time: int) -> Answer:
+    """What is answered for a message that is stored."""
     return {
         "message": "Telemetry data stored successfully",
         "device_id": device.id,
         "device_name": device.name,
-        "timestamp": format_ms(stored_at),
+        "timestamp": format_ms(time),
         "stored_in_cassandra": telemetry_store().is_cassandra,
     }
 
@@ -85,6 +108,7 @@ def _checked(kept: IdempotencyKey | None, digest: str) -> IdempotencyKey | None:
 
 def purge() -> None:
     """Drop what has outlived its time in the stores that do not do so themselves."""
+    policies.note_setting()
     now = timezone.now()
     before = now - timedelta(hours=settings.IDEMPOTENCY_HOURS)
     delete_in_pieces(IdempotencyKey.objects.filter(created_at__lt=before))

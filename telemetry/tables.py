@@ -26,6 +26,8 @@ BY_HOUR = {
 class DeviceDataTable(Model):
     """Every value. `kind` names the column that holds it: rewritten with another type, the old
     column keeps its cell. The row with the empty key holds the reading's metadata.
+
+    `day` is a day, or the number of a part of one: telemetry.stores.buckets.
     """
 
     __table_name__ = "device_data"
@@ -49,6 +51,22 @@ class DeviceDayTable(Model):
 
     device_id = columns.BigInt(partition_key=True)
     day = columns.Date(primary_key=True, clustering_order="DESC")
+
+
+class BucketLayoutTable(Model):
+    """How wide partitions of history are, by version: telemetry.stores.buckets.
+
+    Changed by `manage.py resize_buckets` only, and by lightweight transactions only.
+    """
+
+    __table_name__ = "bucket_layouts"
+
+    of_table = columns.Text(partition_key=True)
+    version = columns.Integer(primary_key=True, clustering_order="ASC")
+    hours = columns.Integer()
+    first_day = columns.Integer()
+    state = columns.Text()
+    passed = columns.BigInt()
 
 
 class LatestDataTable(Model):
@@ -120,6 +138,16 @@ class RollupTable(Model):
     summary = columns.Text()
 
 
+class RollupBucketTable(Model):
+    """The months and years of which a device has rollups; noted before them."""
+
+    __table_name__ = "rollup_buckets"
+
+    device_id = columns.BigInt(partition_key=True)
+    length = columns.Integer(primary_key=True, clustering_order="ASC")
+    bucket = columns.Date(primary_key=True, clustering_order="ASC")
+
+
 class RollupProgressTable(Model):
     """How far a device's rollups are, and its marks (telemetry.stores.rollups.Mark).
 
@@ -135,3 +163,16 @@ class RollupProgressTable(Model):
     stop = columns.DateTime(primary_key=True, clustering_order="ASC")
     deleted = columns.Boolean(primary_key=True)
     due = columns.DateTime()
+
+
+TABLES = (
+    DeviceDataTable,
+    DeviceDayTable,
+    BucketLayoutTable,
+    LatestDataTable,
+    UserDataTable,
+    UserHourTable,
+    RollupTable,
+    RollupBucketTable,
+    RollupProgressTable,
+)

@@ -19,17 +19,21 @@ class Messages(Throttle):
         user = request.user
         if not isinstance(user, DevicePrincipal):
             return [request_charge(request)]
-        return [Charge("messages", user.pk, settings.RATE_DEVICE_MESSAGES, smooth=True)]
+        return [_message(user.device.id)]
 
 
 class OneReading(Messages):
     """A message of one reading: both in one round trip."""
 
     def charges(self, request: Request) -> list[Charge]:
-        charges = super().charges(request)
         if isinstance(request.user, DevicePrincipal):
-            charges.append(_readings(request.user.device.id, 1))
-        return charges
+            return one_reading(request.user.device.id)
+        return super().charges(request)
+
+
+def one_reading(device_id: int) -> list[Charge]:
+    """What a message of one reading is charged."""
+    return [_message(device_id), _readings(device_id, 1)]
 
 
 def admit(readings: Mapping[int, int], view: Any = None) -> None:
@@ -38,6 +42,10 @@ def admit(readings: Mapping[int, int], view: Any = None) -> None:
     One round trip. Raises TooManyRequests; the answer of `view` tells what is left.
     """
     spend([_readings(device_id, count) for device_id, count in readings.items()], view)
+
+
+def _message(device_id: int) -> Charge:
+    return Charge("messages", f"device:{device_id}", settings.RATE_DEVICE_MESSAGES, smooth=True)
 
 
 def _readings(device_id: int, count: int) -> Charge:

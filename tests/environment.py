@@ -1,7 +1,8 @@
 """The stores that a test run uses, chosen by STORES before Django reads its settings.
 
 `embedded` (the default): none but what is in the process. `real`: the servers that
-`make services` started, each with a database of its own for tests.
+`make services` started, each with a database of its own for tests. `cluster`: the same, with the
+three nodes of `make cluster` for Cassandra.
 """
 
 import atexit
@@ -14,11 +15,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVICES = ROOT / ".services" / "env"
+CLUSTER = ROOT / ".services" / "cluster-env"
 STORES = os.environ.setdefault("STORES", "embedded")
 CHOICES = (
     "DATABASE_URL",
     "CASSANDRA_HOSTS",
     "CASSANDRA_PORT",
+    "CASSANDRA_DATACENTER",
+    "CASSANDRA_REPLICATION_FACTOR",
+    "CASSANDRA_REPLICATION",
+    "CASSANDRA_CONSISTENCY",
     "REDIS_URL",
     "REDIS_HOST",
     "MONGODB_URI",
@@ -26,25 +32,28 @@ CHOICES = (
 )
 
 
-def _read_services() -> dict[str, str]:
+def _read(file: Path, absent: str) -> dict[str, str]:
     """The variables of a file of `export NAME=value` lines, as a shell would read them."""
     import shlex
 
-    if not SERVICES.exists():
-        raise pytest.UsageError("The real servers are not there. Start them: make services")
-    words = shlex.split(SERVICES.read_text(), comments=True)
+    if not file.exists():
+        raise pytest.UsageError(absent)
+    words = shlex.split(file.read_text(), comments=True)
     return dict(word.split("=", 1) for word in words if "=" in word)
 
 
 def _prepare() -> None:
     for name in CHOICES:
         os.environ.pop(name, None)
-    if STORES == "real":
-        os.environ.update(_read_services())
+    if STORES in ("real", "cluster"):
+        absent = "The real servers are not there. Start them: make services"
+        os.environ.update(_read(SERVICES, absent))
+        if STORES == "cluster":
+            os.environ.update(_read(CLUSTER, "The cluster is not there. Start it: make cluster"))
         os.environ["REDIS_URL"] = os.environ["REDIS_URL"].rsplit("/", 1)[0] + "/15"
         os.environ["CASSANDRA_KEYSPACE"] = "test_telemetry"
     elif STORES != "embedded":
-        raise pytest.UsageError(f"STORES is embedded or real, not {STORES!r}.")
+        raise pytest.UsageError(f"STORES is embedded, real or cluster, not {STORES!r}.")
     var_dir = tempfile.mkdtemp(prefix="iotflow-tests-")
     atexit.register(shutil.rmtree, var_dir, ignore_errors=True)
     os.environ.update(

@@ -52,12 +52,27 @@ class Cassandra(Server):
     def prepare(self) -> None:
         super().prepare()
         (self.data / "tmp").mkdir(exist_ok=True)
-        text = Template((FILES / "cassandra.yaml").read_text()).substitute(
-            home=self.data,
-            port=self.port,
-            storage_port=self.state.ports["cassandra_storage"],
-        )
+        text = Template((FILES / "cassandra.yaml").read_text()).substitute(self.configuration)
         (self.data / "cassandra.yaml").write_text(text)
+
+    @property
+    def configuration(self) -> dict[str, object]:
+        """What cassandra.yaml is filled in with."""
+        return {
+            "home": self.data,
+            "address": self.address,
+            "port": self.port,
+            "storage_port": self.state.ports["cassandra_storage"],
+            "seed": self.address,
+            "snitch": "SimpleSnitch",
+            "memtable": "256MiB",
+        }
+
+    @property
+    def options(self) -> list[str]:
+        """Of the JVM, besides those of any node."""
+        alone = ["-Dcassandra.skip_wait_for_gossip_to_settle=0", "-Dcassandra.ring_delay_ms=1"]
+        return ["-Xms1G", "-Xmx1G", *alone]  # it has nobody to wait for
 
     def command(self) -> list[str]:
         program = java()
@@ -68,6 +83,7 @@ class Cassandra(Server):
         return [
             program,
             f"@{FILES / 'jvm.options'}",
+            *self.options,
             f"-javaagent:{agent}",
             f"-Djava.io.tmpdir={self.data / 'tmp'}",
             f"-Dcassandra.config={(self.data / 'cassandra.yaml').as_uri()}",
@@ -80,7 +96,7 @@ class Cassandra(Server):
         ]
 
     def ask(self) -> str:
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+        with socket.create_connection((self.address, self.port), timeout=5) as connection:
             call(connection, STARTUP, b"\0\1" + short("CQL_VERSION") + short("3.0.0"), READY)
             statement = b"SELECT release_version FROM system.local"
             # Consistency ONE, no flags.

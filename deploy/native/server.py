@@ -19,12 +19,13 @@ class Server:
     """One server of a set. A subclass says how it is made, started and asked."""
 
     name: ClassVar[str]
+    address: ClassVar[str] = "127.0.0.1"
     patience: ClassVar[float] = 60
     end_signal: ClassVar[signal.Signals] = signal.SIGTERM
 
     def __init__(self, state: State) -> None:
         self.state = state
-        self.port = state.ports[self.name]
+        self.port = state.ports[self.port_name]
         self.log = state.home / "logs" / f"{self.name}.log"
         self.pid_file = state.pid_file(self.name)
 
@@ -49,6 +50,11 @@ class Server:
         raise NotImplementedError
 
     @property
+    def port_name(self) -> str:
+        """Under which the state knows its port."""
+        return self.name
+
+    @property
     def data(self) -> Path:
         """Its working directory too, which is how its process is known again."""
         return self.state.home / "data" / self.name
@@ -61,7 +67,7 @@ class Server:
     # What is the same for all
 
     def say(self, text: str) -> None:
-        print(f"{self.name:<10} {text}", flush=True)
+        print(f"{self.name:<11} {text}", flush=True)
 
     @property
     def pid(self) -> int | None:
@@ -101,7 +107,7 @@ class Server:
         version = self.wait_until_ready()
         word = "ready" if pid is None else "runs"
         seconds = time.monotonic() - begun
-        self.say(f"{word}: {version}, 127.0.0.1:{self.port} ({seconds:.1f} s)")
+        self.say(f"{word}: {version}, {self.address}:{self.port} ({seconds:.1f} s)")
         return version
 
     def spawn(self, command: list[str]) -> None:
@@ -120,7 +126,7 @@ class Server:
 
     def refuse_a_taken_port(self) -> None:
         with socket.socket() as probe:
-            taken = probe.connect_ex(("127.0.0.1", self.port)) == 0
+            taken = probe.connect_ex((self.address, self.port)) == 0
         if taken:
             ports = self.state.home / "ports.json"
             raise Failure(

@@ -28,6 +28,8 @@ class Failure(Exception):
 class State:
     """The directory `.services` of one clone."""
 
+    with_port: tuple[str, ...] = (*NAMES, "cassandra_storage")
+
     def __init__(self, home: Path) -> None:
         self.home = home
         self.env_file = home / "env"
@@ -47,8 +49,8 @@ class State:
     def ports(self) -> dict[str, int]:
         path = self.home / "ports.json"
         if not path.exists():
-            names = (*NAMES, "cassandra_storage")
-            ports = dict(zip(names, free_ports(len(names)), strict=True))
+            numbers = free_ports(len(self.with_port))
+            ports = dict(zip(self.with_port, numbers, strict=True))
             path.write_text(json.dumps(ports, indent=2) + "\n")
         return dict(json.loads(path.read_text()))
 

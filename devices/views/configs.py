@@ -79,8 +79,10 @@ class ConfigHistoryView(UserView):
     def get(self, request: Request, device_id: int) -> Response:
         """Versions of a device's configuration, newest first; a page of large ones ends early."""
         device = visible_device(request, device_id)
-        limit = whole_number(request, "limit", settings.LIST_LIMIT, 1, settings.LIST_LIMIT_MAX)
-        offset = whole_number(request, "offset", 0, 0, OFFSET_MAX)
+        limit = whole_number(
+            request.query_params, "limit", settings.LIST_LIMIT, 1, settings.LIST_LIMIT_MAX
+        )
+        offset = whole_number(request.query_params, "offset", 0, 0, OFFSET_MAX)
         entries, total = configs.history(device.pk, offset=offset, limit=limit)
         return Response(
             {

@@ -2,7 +2,9 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import IO, Any
 
 import orjson
@@ -11,6 +13,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 
 INT64 = range(-(2**63), 2**63)
+LONG_NUMBER = re.compile(rb"\d{19}")
 Place = tuple[str | int, ...]  # the names and indexes that lead to a value
 
 
@@ -23,10 +26,15 @@ def dumps(value: Any) -> bytes:
 
 
 def loads(text: bytes | str) -> Any:
-    """Strict JSON, whole numbers exact to any size (orjson turns those beyond 64 bits to floats).
+    """Strict JSON, whole numbers exact to any size.
 
     Raises ValueError for anything RFC 8259 does not allow (NaN, Infinity, bad UTF-8, too deep).
     """
+    # orjson turns whole numbers beyond 64 bits into floats: such texts are for Python's own
+    # parser, as is what orjson refuses, some of which is valid (half a surrogate pair, a BOM).
+    if isinstance(text, bytes) and not LONG_NUMBER.search(text):
+        with suppress(ValueError):
+            return orjson.loads(text)
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8-sig")

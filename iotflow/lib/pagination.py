@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db.models import Model, QuerySet
+from django.http import QueryDict
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
@@ -52,16 +53,18 @@ class PageMeta(serializers.Serializer[Any]):
 
 def paginate(request: Request, queryset: QuerySet[M]) -> Page:
     """The page that the query asks for: two queries, a COUNT and the rows. 400 names the field."""
-    limit = whole_number(request, "limit", settings.LIST_LIMIT, 1, settings.LIST_LIMIT_MAX)
-    offset = whole_number(request, "offset", 0, 0, OFFSET_MAX)
+    limit = whole_number(
+        request.query_params, "limit", settings.LIST_LIMIT, 1, settings.LIST_LIMIT_MAX
+    )
+    offset = whole_number(request.query_params, "offset", 0, 0, OFFSET_MAX)
     total = queryset.count()
     rows = list(queryset[offset : offset + limit])
     return Page(rows, {"limit": limit, "offset": offset, "returned": len(rows), "total": total})
 
 
-def whole_number(request: Request, name: str, default: int, least: int, most: int) -> int:
+def whole_number(query: QueryDict, name: str, default: int, least: int, most: int) -> int:
     """An integer of the query string within its bounds; a 400 that names it otherwise."""
-    text = request.query_params.get(name, "")
+    text = query.get(name, "")
     if not text:
         return default
     if not WHOLE_NUMBER.fullmatch(text):

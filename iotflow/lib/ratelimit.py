@@ -18,26 +18,26 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 from typing import Any, NamedTuple
 
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.rates import Limit, limits
-from iotflow.lib.redis import key, redis, shared
+from iotflow.lib.redis import Script, key, redis, shared
 
 PARTS = 20
 WINDOWS_MAX = 50_000
 SWEEP_MS = 60_000
 UNUSED: tuple[float, dict[int, int]] = (0, {})
 
-# For each key: amount, window in ms, length of a part in ms (0: refilled evenly), cost. All are
-# charged, or none.
-# For each key: what is used then, and in ms: how long until the cost fits (0: it does), until
-# all is forgotten, and when the part that was charged began.
-TAKE = """
+# For each key four arguments: amount, window in ms, length of a part in ms (0: refilled evenly),
+# cost. `take` charges all of a list of keys, or none, and adds to `answer` for each of them what is
+# used then, and in ms: how long until the cost fits (0: it does), until all is forgotten, and when
+# the part that was charged began. Other scripts begin with this too.
+LIMITS = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local fits = true
 
 local function look_smooth(key, amount, window, cost)
     local full = math.max(now, tonumber(redis.call('GET', key)) or 0)
@@ -74,37 +74,47 @@ local function look(key, amount, window, cost)
     return {used = used, wait = wait, reset = newest + window - now, old = old}
 end
 
-local seen = {}
-for i, key in ipairs(KEYS) do
-    local amount, window = tonumber(ARGV[4 * i - 3]), tonumber(ARGV[4 * i - 2])
-    local part, cost = tonumber(ARGV[4 * i - 1]), tonumber(ARGV[4 * i])
-    seen[i] = (part == 0 and look_smooth or look)(key, amount, window, cost)
-    fits = fits and seen[i].wait == 0
-end
-local answer = {}
-for i, key in ipairs(KEYS) do
-    local window, part, cost = tonumber(ARGV[4 * i - 2]), tonumber(ARGV[4 * i - 1]), ARGV[4 * i]
-    local state, start = seen[i], 0
-    if part > 0 then start = now - now % part end
-    if fits then
-        state.used = state.used + cost
-        if part == 0 then
-            state.reset = math.ceil(state.full - now)
-            redis.call('SET', key, string.format('%.3f', state.full), 'PX', state.reset)
-        else
-            state.reset = start + window - now
-            if #state.old > 0 then redis.call('HDEL', key, unpack(state.old)) end
-            redis.call('HINCRBY', key, string.format('%.0f', start), cost)
-            redis.call('PEXPIRE', key, window)
-        end
+local function take(keys, arguments, answer)
+    local seen, fits = {}, true
+    for i, key in ipairs(keys) do
+        local amount, window = tonumber(arguments[4 * i - 3]), tonumber(arguments[4 * i - 2])
+        local part, cost = tonumber(arguments[4 * i - 1]), tonumber(arguments[4 * i])
+        seen[i] = (part == 0 and look_smooth or look)(key, amount, window, cost)
+        fits = fits and seen[i].wait == 0
     end
-    answer[#answer + 1] = state.used
-    answer[#answer + 1] = state.wait
-    answer[#answer + 1] = state.reset
-    answer[#answer + 1] = start
+    for i, key in ipairs(keys) do
+        local window, part = tonumber(arguments[4 * i - 2]), tonumber(arguments[4 * i - 1])
+        local state, cost, start = seen[i], arguments[4 * i], 0
+        if part > 0 then start = now - now % part end
+        if fits then
+            state.used = state.used + cost
+            if part == 0 then
+                state.reset = math.ceil(state.full - now)
+                local life = math.max(1, state.reset)
+                redis.call('SET', key, string.format('%.3f', state.full), 'PX', life)
+            else
+                state.reset = start + window - now
+                if #state.old > 0 then redis.call('HDEL', key, unpack(state.old)) end
+                redis.call('HINCRBY', key, string.format('%.0f', start), cost)
+                redis.call('PEXPIRE', key, window)
+            end
+        end
+        answer[#answer + 1] = state.used
+        answer[#answer + 1] = state.wait
+        answer[#answer + 1] = state.reset
+        answer[#answer + 1] = start
+    end
+    return fits
 end
+"""
+TAKE = Script(
+    LIMITS
+    + """
+local answer = {}
+take(KEYS, ARGV, answer)
 return answer
 """
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +186,17 @@ class Verdict:
 
 def take(charges: Iterable[Charge]) -> Verdict:
     """Charge all of them, or none where one does not fit: one round trip. Never raises."""
-    demands = _demands(charges)
+    demands = demands_of(charges)
     if not demands:
         return Verdict((), (), False)
-    outcomes, in_redis = _take(demands)
-    states = tuple(map(_state, demands, outcomes))
-    fits = all(outcome.wait == 0 for outcome in outcomes)
-    starts = [outcome.start for outcome in outcomes]
+    return verdict(demands, *_take(demands))
+
+
+def verdict(demands: Sequence[Demand], met: Sequence[Outcome], in_redis: bool) -> Verdict:
+    """What the outcomes of the demands mean together."""
+    states = tuple(map(_state, demands, met))
+    fits = all(outcome.wait == 0 for outcome in met)
+    starts = [outcome.start for outcome in met]
     taken = tuple(zip(demands, starts, strict=True)) if fits else ()
     return Verdict(states, taken, in_redis)
 
@@ -203,8 +217,13 @@ def give_back(verdict: Verdict, *whats: str) -> None:
         pass
 
 
-def _demands(charges: Iterable[Charge]) -> list[Demand]:
-    return [
+def demands_of(charges: Iterable[Charge]) -> list[Demand]:
+    return [demand for charge in charges for demand in _demands(charge)]
+
+
+@lru_cache(maxsize=20_000)
+def _demands(charge: Charge) -> tuple[Demand, ...]:
+    return tuple(
         Demand(
             key("rate", charge.what.replace(" ", "-"), charge.who, limit.amount, limit.seconds),
             limit,
@@ -213,9 +232,8 @@ def _demands(charges: Iterable[Charge]) -> list[Demand]:
             charge.who,
             charge.smooth,
         )
-        for charge in charges
         for limit in limits(charge.limits)
-    ]
+    )
 
 
 def _state(demand: Demand, outcome: Outcome) -> State:
@@ -240,18 +258,21 @@ def _take(demands: Sequence[Demand]) -> tuple[list[Outcome], bool]:
     return memory.take(demands, time.monotonic_ns() // 1_000_000), False
 
 
-_script: Any = None
-
-
 def take_in_redis(client: Any, demands: Sequence[Demand]) -> list[Outcome]:
-    """The script, by its digest: one round trip, but for the first after Redis has started."""
-    global _script
-    if _script is None:
-        _script = client.register_script(TAKE)
-    arguments: list[int] = []
+    """One round trip, but for the first after Redis has started."""
+    return outcomes(TAKE(client, [demand.key for demand in demands], arguments(demands)))
+
+
+def arguments(demands: Iterable[Demand]) -> list[int]:
+    """What the script's `take` is to know of the demands."""
+    flat: list[int] = []
     for demand in demands:
-        arguments += (demand.limit.amount, demand.window, demand.part, demand.cost)
-    flat = _script([demand.key for demand in demands], arguments, client=client)
+        flat += (demand.limit.amount, demand.window, demand.part, demand.cost)
+    return flat
+
+
+def outcomes(flat: Sequence[int]) -> list[Outcome]:
+    """The answer of the script's `take`."""
     return [Outcome(*flat[i : i + 4]) for i in range(0, len(flat), 4)]
 
 

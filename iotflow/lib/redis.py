@@ -4,13 +4,16 @@ Everything kept there is derived from another store, so a caller of `redis()` de
 absence means. Embedded, it is fakeredis inside this process, which other processes do not see.
 """
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
 from django_redis import get_redis_connection
 from redis import RedisError
+from redis.exceptions import NoScriptError
 
 from iotflow.lib.breaker import Breaker
 
@@ -31,7 +34,28 @@ def key(*parts: object) -> str:
 def redis() -> Iterator[Any]:
     """redis-py's client; StoreAway when Redis is, at once where that is known already."""
     with breaker.guard():
-        yield get_redis_connection("default")
+        yield _client()
+
+
+@lru_cache(maxsize=1)
+def _client() -> Any:
+    """The process's client; django-redis looks it up anew for every thread and call."""
+    return get_redis_connection("default")
+
+
+class Script:
+    """Lua that runs in Redis as one step, sent by its digest once Redis knows it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    def __call__(self, client: Any, keys: Sequence[Any], arguments: Sequence[Any]) -> Any:
+        """What it returns. Also two round trips, where Redis has begun anew."""
+        try:
+            return client.execute_command("EVALSHA", self._digest, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return client.execute_command("EVAL", self._text, len(keys), *keys, *arguments)
 
 
 def ping() -> str:

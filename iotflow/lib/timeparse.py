@@ -6,6 +6,7 @@ Inside IoTFlow an instant of a reading is an integer: milliseconds since 1970-01
 import re
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -46,7 +47,14 @@ def to_datetime(ms: int) -> datetime:
 
 def format_ms(ms: int) -> str:
     """ISO 8601 in UTC with milliseconds and Z: `2024-12-04T17:30:00.000Z`."""
-    return to_datetime(ms).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    days, rest = divmod(ms, UNITS["d"])
+    hour, minute, second = rest // 3_600_000, rest // 60_000 % 60, rest // 1000 % 60
+    return f"{_date(days)}T{hour:02}:{minute:02}:{second:02}.{rest % 1000:03}Z"
+
+
+@lru_cache(maxsize=1024)
+def _date(days: int) -> str:
+    return (EPOCH + timedelta(days=days)).date().isoformat()
 
 
 def format_datetime(moment: datetime | None) -> str | None:

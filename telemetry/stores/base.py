@@ -1,8 +1,10 @@
 """What IoTFlow asks of a store of telemetry. tests/contracts holds every implementation to it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+from iotflow.lib.batches import unheard
 from telemetry.readings import (
     Deletion,
     HistoryPage,
@@ -13,10 +15,46 @@ from telemetry.readings import (
     UserReading,
     Value,
 )
+from telemetry.retention import Keeping
 
 
 class Refused(Exception):
     """The store refuses this reading itself; trying again would not help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A device, as far as what is stored of it needs to know it."""
+
+    device_id: int
+    owner_id: int
+    epoch: int
+    device_type: str
+
+
+@dataclass(slots=True)
+class Overdue:
+    """What is stored of a device longer than it is to be kept.
+
+    `days` are whole days of it, whose values are not counted; `values` are those besides, from
+    `first` to `last` with both, in ms. `misdated`: values that expire at another time than they
+    are to, where the store can still change that.
+    """
+
+    days: int = 0
+    values: int = 0
+    misdated: int = 0
+    first: int | None = None
+    last: int | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.days or self.values or self.misdated)
+
+    def span(self, first: int | None, last: int | None) -> None:
+        """Values from `first` to `last` are among it; None for no values."""
+        if first is not None and last is not None:
+            self.first = first if self.first is None else min(first, self.first)
+            self.last = last if self.last is None else max(last, self.last)
 
 
 class TelemetryStore(Protocol):
@@ -88,8 +126,27 @@ class TelemetryStore(Protocol):
     def setup(self) -> None:
         """Create what the store needs. Safe to run again."""
 
-    def purge(self, now: int) -> int:
-        """Drop what has expired where the store does not do so itself; how many values."""
+    def purge(self, now: int, advance: Callable[[int], object] = unheard) -> int:
+        """Drop what has expired where the store does not do so itself; how many values.
+
+        `advance` is told of every piece how many there were.
+        """
+
+    def expired(self, now: int) -> int:
+        """How many values `purge` would drop."""
+
+    def overdue(self, holder: Holder, keeping: Keeping, now: int) -> Overdue:
+        """What `enforce` would do, with nothing changed."""
+
+    def enforce(self, holder: Holder, keeping: Keeping, now: int) -> Overdue:
+        """Delete what a device has stored for longer than `keeping` says; what that was.
+
+        What is written has its expiry from then, whatever the policies say now; where the store
+        can change that, it does. Safe to break off and to run again.
+        """
+
+    def faults(self) -> list[str]:
+        """What is wrong with the store's tables, each in a sentence."""
 
     def ping(self) -> str:
         """Name and version of the server, if it answers."""

@@ -7,24 +7,29 @@ which Cassandra applies whole or not at all.
 
 import logging
 import re
+import struct
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, timedelta
-from itertools import islice
+from itertools import groupby, islice
+from math import ceil
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from cassandra import InvalidRequest
 from cassandra.cluster import ResponseFuture, Session
-from cassandra.query import UNSET_VALUE, BatchStatement, BatchType
+from cassandra.query import BatchStatement, BatchType
+from cassandra.util import Date
 from django.conf import settings
 from django.core.management import call_command
 
 from iotflow.lib import json
-from iotflow.lib.batches import batched
+from iotflow.lib.batches import batched, unheard
 from iotflow.lib.breaker import Breaker
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import EARLIEST, EPOCH, LATEST, now_ms
+from telemetry import retention
 from telemetry.readings import (
     Deletion,
     HistoryPage,
@@ -38,18 +43,25 @@ from telemetry.readings import (
     merged,
     newest,
 )
-from telemetry.stores.base import Refused
-from telemetry.stores.cells import Cell, from_cell, to_cell, to_reading
+from telemetry.retention import Keeping
+from telemetry.stores import layouts, packing
+from telemetry.stores.base import Holder, Overdue, Refused
+from telemetry.stores.cells import METADATA_KEY, Cell, from_cell, to_reading
 from telemetry.stores.cql import (
     AWAY,
+    FETCH_ROWS,
     IN_FLIGHT,
     PROFILE,
     READ_SECONDS,
     REQUEST_SECONDS,
     Bound,
     Cql,
+    Row,
+    open_session,
 )
-from telemetry.stores.sql import cells_of, feed_start
+from telemetry.stores.packing import UNSET, bound, integer, long, short
+from telemetry.stores.sql import feed_start, values_of
+from telemetry.tables import TABLES
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +72,8 @@ UNCONFIGURED = re.compile("unconfigured table|keyspace .* does not exist", re.IG
 MARKS = 200_000
 MARK_SECONDS = 3600
 FEED_TTL_MAX = 2 * 366 * 86_400
+TTL_MAX = 20 * 365 * 86_400
+EXPIRY_END = 2**31 - 2 * 86_400  # in s since 1970
 CELL_COLUMNS = "kind, double_value, long_value, bool_value, text_value"
 STATEMENTS = {
     "write": f"""INSERT INTO {{ks}}.device_data (device_id, day, ts, key, {CELL_COLUMNS})
@@ -101,6 +115,16 @@ STATEMENTS = {
         WHERE device_id = ? AND day = ? AND ts >= ? AND ts <= ?""",
     "delete_feed": """DELETE FROM {ks}.user_data
         WHERE user_id = ? AND hour = ? AND shard = ? AND ts = ? AND device_id = ?""",
+    "first": "SELECT key FROM {ks}.device_data WHERE device_id = ? AND day = ? LIMIT 1",
+    "keys": """SELECT to_unix_timestamp(ts), key FROM {ks}.device_data
+        WHERE device_id = ? AND day = ? AND ts <= ?""",
+    "delete_value": """DELETE FROM {ks}.device_data
+        WHERE device_id = ? AND day = ? AND ts = ? AND key = ?""",
+    "delete_feed_value": """DELETE measurements[?] FROM {ks}.user_data
+        WHERE user_id = ? AND hour = ? AND shard = ? AND ts = ? AND device_id = ?""",
+    "delete_latest_value": """DELETE FROM {ks}.latest_data USING TIMESTAMP ?
+        WHERE device_id = ? AND epoch = ? AND key = ?""",
+    "unmark_day": "DELETE FROM {ks}.device_days WHERE device_id = ? AND day = ?",
     "delete_day": "DELETE FROM {ks}.device_data WHERE device_id = ? AND day = ?",
     "delete_days": "DELETE FROM {ks}.device_days WHERE device_id = ?",
     "delete_latest": """DELETE FROM {ks}.latest_data USING TIMESTAMP ?
@@ -108,7 +132,13 @@ STATEMENTS = {
 }
 
 ROW_BYTES = 120
+IN_FLIGHT_BYTES = 2_000_000
 SEARCH_DAYS = 100
+DAYS_AHEAD = 16
+DAYS_UNASKED = 3
+READ_AHEAD = 500
+FETCH_LEAST = 50
+WIDTHS = 20_000
 # In µs, later than any event time: or what is dated ahead would outlive its deletion.
 LATE = 1000 * LATEST + 999
 
@@ -121,15 +151,17 @@ class CassandraStore:
         self.breaker = Breaker("Cassandra", *AWAY, failures=2, pause=1.0)
         # Apart, so that a heavy read that takes too long keeps nobody from writing.
         self.reads = Breaker("Cassandra", *AWAY, failures=2, pause=1.0)
-        self._cql = Cql(STATEMENTS)
+        self._cql = Cql({**STATEMENTS, **layouts.STATEMENTS})
+        self.layouts = layouts.StoredLayouts(self._cql)
         self._marked = Marks()
+        self._widths = Widths()
 
     def write(self, readings: Sequence[Reading]) -> None:
         with self.breaker.guard():
             self._cql.session()
             try:
                 self._write(merged(readings))
-            except (InvalidRequest, TypeError, ValueError) as error:
+            except (InvalidRequest, TypeError, ValueError, struct.error) as error:
                 if UNCONFIGURED.search(str(error)):
                     logger.exception("Cassandra has lost its tables; run manage.py setup_stores")
                     raise StoreAway("Cassandra") from error
@@ -152,7 +184,8 @@ class CassandraStore:
         with self.reads.guard():
             for day in self._days(device_id, start, end, descending=False):
                 for ts, *cell in self._cql.read("values", device_id, day, *bounds, name):
-                    yield ts, from_cell(Cell(*cell))
+                    if cell[0] is not None:
+                        yield ts, from_cell(Cell(*cell))
 
     def feed(
         self, owner_id: int, start: int, end: int, limit: int, until: tuple[int, int] | None
@@ -175,7 +208,7 @@ class CassandraStore:
         start, end = deletion.start, deletion.end
         with self.breaker.guard():
             self._delete_feed(deletion.device_id, deletion.owner_id, start, end)
-            days = self._days(deletion.device_id, start, end, descending=True)
+            days = self._days(deletion.device_id, start, end, descending=True, everywhere=True)
             self._cql.execute_all(
                 ("delete_range", deletion.device_id, day, _bound(start), _bound(end))
                 for day in days
@@ -208,7 +241,9 @@ class CassandraStore:
                     break
             self._put_latest(deletion, found)
             further = next(days, None) if missing else None
-        return found, None if further is None else _end_of(further)
+        if further is None:
+            return found, None
+        return found, min(self.layouts.get().end_of(further.days_from_epoch), LATEST)
 
     def drop_latest(self, deletion: Deletion) -> None:
         with self.breaker.guard():
@@ -229,7 +264,7 @@ class CassandraStore:
     def erase(self, device_id: int, owner_id: int, epoch: int) -> None:
         with self.breaker.guard():
             self._delete_feed(device_id, owner_id, EARLIEST, LATEST)
-            days = self._days(device_id, EARLIEST, LATEST, descending=True)
+            days = self._days(device_id, EARLIEST, LATEST, descending=True, everywhere=True)
             self._cql.execute_all(("delete_day", device_id, day) for day in days)
             self._cql.execute_all(
                 ("delete_latest", LATE, device_id, number) for number in range(epoch + 1)
@@ -241,8 +276,41 @@ class CassandraStore:
         with self.breaker.guard():
             call_command("sync_cassandra", database="cassandra", stdout=_Silent())
 
-    def purge(self, now: int) -> int:
+    def purge(self, now: int, advance: Callable[[int], object] = unheard) -> int:
         return 0  # Cassandra drops what has outlived its TTL
+
+    def expired(self, now: int) -> int:
+        return 0
+
+    def overdue(self, holder: Holder, keeping: Keeping, now: int) -> Overdue:
+        found = Overdue()
+        with self.reads.guard():
+            for day in self._old_days(holder, keeping, now):
+                day.count_in(found)
+        return found
+
+    def enforce(self, holder: Holder, keeping: Keeping, now: int) -> Overdue:
+        """Besides, strike off the days of which everything has expired."""
+        found, device_id = Overdue(), holder.device_id
+        with self.breaker.guard():
+            for old in self._old_days(holder, keeping, now):
+                if old.is_whole:
+                    if old.has_data:
+                        self._cql.execute_all(("delete_day", device_id, p) for p in old.parts)
+                    self._cql.execute("unmark_day", device_id, old.day)
+                self._cql.execute_all(("delete_value", device_id, *value) for value in old.values)
+                old.count_in(found)
+            self._enforce_latest(holder, keeping, now)
+            self._enforce_feed(holder, keeping, now)
+        return found
+
+    def faults(self) -> list[str]:
+        keyspace = settings.CASSANDRA_KEYSPACE
+        with self.breaker.guard():
+            known = open_session().cluster.metadata.keyspaces.get(keyspace)
+        if known is None:
+            return [f"There is no keyspace {keyspace}."]
+        return [fault for model in TABLES for fault in _table_faults(model, known.tables)]
 
     def ping(self) -> str:
         with self.breaker.guard():
@@ -252,6 +320,7 @@ class CassandraStore:
                 timeout=REQUEST_SECONDS,
                 execution_profile=PROFILE,
             ).one()
+            self._cql.execute("latest", 0, 0)  # one node answers also where too few do
             return f"Apache Cassandra {row[0]}"
 
     def is_away(self) -> bool:
@@ -260,145 +329,213 @@ class CassandraStore:
     # --- writing ---------------------------------------------------------------------------------
     def _write(self, readings: Sequence[Reading]) -> None:
         now = now_ms()
-        marks: list[tuple[Any, ...]] = []
+        marks: dict[tuple[Any, ...], None] = {}
         units = [unit for reading in readings for unit in self._units_of(reading, now, marks)]
         # Only the newest of a measurement in the group is worth writing as its latest value.
-        units += [self._latest_unit(*item) for item in newest(readings).items()]
-        self._send(packed(units, settings.INGEST_GROUP_BYTES))
+        types = {reading.device_id: reading.device_type for reading in readings}
+        units += [
+            self._latest_unit(place, types[place[0]], values, now)
+            for place, values in newest(readings).items()
+        ]
+        self._send(units)
         self._marked.add(marks)
 
     def _units_of(
-        self, reading: Reading, now: int, marks: list[tuple[Any, ...]]
+        self, reading: Reading, now: int, marks: dict[tuple[Any, ...], None]
     ) -> Iterator["Unit"]:
         """What a reading writes, partition by partition; its latest values apart."""
-        day = _day(reading.time)
-        cells = list(cells_of(reading))
-        values = [
-            self._cql.prepared["write"].bind(
-                (
-                    reading.device_id,
-                    day,
-                    reading.time,
-                    key,
-                    *(UNSET_VALUE if part is None else part for part in cell),
-                    reading.written,
-                    _ttl(),
-                )
-            )
-            for key, cell in cells
+        expiries, statement = retention.rules().expiries(reading), self._cql.prepared["write"]
+        written, size = long(reading.written), 0
+        ttls: dict[str, int] = {}
+        cells = []
+        for key, value in values_of(reading):
+            ttl = _ttl(expiries[key], now)
+            if ttl is None:
+                continue  # it has expired on the way
+            ttls[key] = ttl
+            cell = packing.cell(value)
+            cells.append((key.encode(), *cell, written, integer(ttl)))
+            size += ROW_BYTES + len(key) + (0 if cell[-1] is UNSET else len(cell[-1]))
+        if not cells:
+            return
+        device_id, time = long(reading.device_id), long(reading.time)
+        for partition in self.layouts.get().to_write(reading.time):
+            place = device_id, packing.date(partition), time
+            yield Unit([bound(statement, *place, *cell) for cell in cells], size)
+        left = _feed_ttl(reading, now)
+        if left:
+            yield self._feed_unit(reading, left, ttls)
+        for statement in self._new_marks(reading, left, marks):
+            yield Unit([statement], ROW_BYTES)
+
+    def _feed_unit(self, reading: Reading, left: int, ttls: dict[str, int]) -> "Unit":
+        """The reading in its owner's feed: one statement, or more where some values expire before
+        they leave it.
+        """
+        by_ttl: dict[int, dict[str, bytes]] = {}
+        size = 0
+        for key, value in reading.values.items():
+            if key in ttls:
+                text = json.dumps(value)
+                by_ttl.setdefault(min(left, ttls[key] or left), {})[key] = text
+                size += ROW_BYTES + len(key) + len(text)
+        owner, hour, shard = _feed_key(reading)
+        place = long(owner), long(hour), short(shard), long(reading.time), long(reading.device_id)
+        written, statement = long(reading.written), self._cql.prepared["write_feed"]
+        entries = [
+            bound(statement, written, integer(ttl), packing.texts(texts), *place)
+            for ttl, texts in by_ttl.items()
         ]
-        yield Unit(values, sum(_cell_bytes(key, cell) for key, cell in cells))
-        if left := _feed_ttl(reading, now):
-            texts = {key: json.dumps(value).decode() for key, value in reading.values.items()}
-            place = (*_feed_key(reading), reading.time, reading.device_id)
-            entry = self._cql.prepared["write_feed"].bind((reading.written, left, texts, *place))
-            size = sum(ROW_BYTES + len(key) + 4 * len(text) for key, text in texts.items())
-            yield Unit([entry], size)
-        for bound in self._new_marks(reading, now, marks):
-            yield Unit([bound], ROW_BYTES)
+        return Unit(entries, size)
 
     def _new_marks(
-        self, reading: Reading, now: int, marks: list[tuple[Any, ...]]
+        self, reading: Reading, left: int, marks: dict[tuple[Any, ...], None]
     ) -> Iterator[Bound]:
-        """Statements that note the day, and the owner's hour, unless they were noted lately."""
+        """Statements that note the day, and the owner's hour, unless they were noted lately.
+
+        `left` is how many seconds the reading stays in the feed.
+        """
         day = ("mark_day", reading.device_id, _day(reading.time))
-        if self._marked.is_new(day) and day not in marks:
-            marks.append(day)
+        if day not in marks and self._marked.is_new(day):
+            marks[day] = None
             yield self._cql.prepared["mark_day"].bind(day[1:])
-        left = _feed_ttl(reading, now)
-        if not left:
-            return
         hour = ("mark_hour", *_feed_key(reading))
-        if self._marked.is_new(hour) and hour not in marks:
-            marks.append(hour)
+        if left and hour not in marks and self._marked.is_new(hour):
+            marks[hour] = None
             # Longer than its newest row, which may come at the end of the hour or of the mark.
             yield self._cql.prepared["mark_hour"].bind((*hour[1:], left + 3600 + MARK_SECONDS))
 
-    def _latest_unit(self, place: tuple[int, int], values: dict[str, LatestValue]) -> "Unit":
-        bound = [self._bind_latest(*place, key, latest) for key, latest in values.items()]
-        size = sum(_cell_bytes(key, to_cell(latest.value)) for key, latest in values.items())
-        return Unit(bound, size)
+    def _latest_unit(
+        self, place: Place, device_type: str, values: dict[str, LatestValue], now: int
+    ) -> "Unit":
+        """The values written as the latest of a place, each at its own time."""
+        rules, statement = retention.rules(), self._cql.prepared["write_latest"]
+        device_id, epoch = long(place[0]), integer(place[1])
+        rows, size = [], 0
+        for key, latest in values.items():
+            ttl = _ttl(rules.expiry(device_type, key, latest.time), now)
+            if ttl is None:
+                continue
+            name, value = key.encode(), packing.latest_value(latest.written, latest.value)
+            time = long(latest.time), value, long(1000 * latest.time)
+            rows.append(bound(statement, device_id, epoch, name, *time, integer(ttl)))
+            size += ROW_BYTES + len(name) + len(value)
+        return Unit(rows, size)
 
-    def _bind_latest(self, device_id: int, epoch: int, key: str, latest: LatestValue) -> Bound:
-        value = (latest.written, *to_cell(latest.value))
-        return self._cql.prepared["write_latest"].bind(
-            (device_id, epoch, key, latest.time, value, 1000 * latest.time, _ttl())
-        )
+    def _send(self, units: list["Unit"]) -> None:
+        """Send the units in batches, one or more per set of replicas; wait for every one.
 
-    def _send(self, chunks: Iterable[list[Bound]]) -> None:
-        """Send each chunk in one batch per set of replicas; wait for every one."""
+        Each has REQUEST_SECONDS from when it is sent, so that not all large ones go at once.
+        """
         session = self._cql.session()
-        futures: deque[ResponseFuture] = deque()
-        for chunk in chunks:
-            for statements in self._by_replicas(session, chunk):
-                if len(futures) == IN_FLIGHT:
-                    futures.popleft().result()
+        futures: deque[tuple[ResponseFuture, int]] = deque()
+        flying = 0
+        for group in by_replicas(session, [unit for unit in units if unit.statements]):
+            for statements, size in packed(group, settings.INGEST_GROUP_BYTES):
+                while futures and (len(futures) == IN_FLIGHT or flying + size > IN_FLIGHT_BYTES):
+                    future, landed = futures.popleft()
+                    future.result()
+                    flying -= landed
                 batch = BatchStatement(BatchType.UNLOGGED)
+                # So that a second node is asked when the first is slow; not with what is slow
+                # because it is large.
+                batch.is_idempotent = size <= settings.INGEST_GROUP_BYTES
                 for statement in statements:
                     batch.add(statement)
-                futures.append(
-                    session.execute_async(batch, timeout=REQUEST_SECONDS, execution_profile=PROFILE)
+                future = session.execute_async(
+                    batch, timeout=REQUEST_SECONDS, execution_profile=PROFILE
                 )
-        for future in futures:
+                futures.append((future, size))
+                flying += size
+        for future, _ in futures:
             future.result()
-
-    def _by_replicas(self, session: Session, statements: list[Bound]) -> list[list[Bound]]:
-        """Statements by the nodes that hold them, so that no coordinator carries foreign ones."""
-        metadata = session.cluster.metadata
-        if len(metadata.all_hosts()) <= 1:
-            return [statements]
-        groups: dict[Any, list[Bound]] = {}
-        for statement in statements:
-            replicas = metadata.get_replicas(settings.CASSANDRA_KEYSPACE, statement.routing_key)
-            groups.setdefault(tuple(sorted(str(host.host_id) for host in replicas)), []).append(
-                statement
-            )
-        return list(groups.values())
 
     # --- reading ---------------------------------------------------------------------------------
     def _history(self, query: HistoryQuery) -> HistoryPage:
-        """Read day by day, page by page, until `limit` readings or HISTORY_SCAN_ROWS rows."""
+        """Read until `limit` readings or HISTORY_SCAN_ROWS rows."""
         start, end = query.bounds
         readings: list[StoredReading] = []
-        scanned = 0
+        scanned = times = 0
         last = None
-        for moment, cells in self._by_time(query, start, end):
-            scanned += len(cells)
+        for moment, rows in self._by_time(query, start, end, query.limit + 1):
+            scanned += len(rows)
             full = len(readings) == query.limit or scanned > settings.HISTORY_SCAN_ROWS
             if full and last is not None:
-                return HistoryPage(readings, last)
-            if query.fields:
-                cells = {k: c for k, c in cells.items() if not k or k in query.fields}
-            if reading := to_reading(moment, cells):
+                break
+            times += 1
+            if reading := to_reading(moment, rows, query.fields):
                 readings.append(reading)
             last = moment
-        return HistoryPage(readings, None)
+        else:
+            last = None
+        self._widths.note(query.device_id, scanned, times)
+        return HistoryPage(readings, last)
 
     def _by_time(
-        self, query: HistoryQuery, start: int, end: int
-    ) -> Iterator[tuple[int, dict[str, Cell]]]:
-        """The cells of each time of a device, in the order asked for."""
+        self, query: HistoryQuery, start: int, end: int, times: int
+    ) -> Iterator[tuple[int, list[Row]]]:
+        """The rows of each time of a device, in the order asked for, those of a time by name.
+
+        About so many `times` are read at once.
+        """
+        rows = self._rows(query, start, end, self._widths.rows(query.device_id, times))
+        for moment, group in groupby(rows, key=itemgetter(0)):
+            found = list(group)
+            yield moment, found if query.descending else found[::-1]
+
+    def _rows(self, query: HistoryQuery, start: int, end: int, fetch: int) -> Iterator[Row]:
+        """Rows of a device, `fetch` of a day at a time.
+
+        While there are few in a day, more and more of the next days are read ahead.
+        """
         if start > end:
             return
         statement = "day" if query.descending else "day_rising"
-        for day in self._days(query.device_id, start, end, query.descending):
-            time: int | None = None
-            cells: dict[str, Cell] = {}
-            for ts, key, *cell in self._cql.read(
-                statement, query.device_id, day, _bound(start), _bound(end)
-            ):
-                if ts != time:
-                    if time is not None:
-                        yield time, cells
-                    time, cells = ts, {}
-                cells[key] = Cell(*cell)
-            if time is not None:
-                yield time, cells
+        bounds = _bound(start), _bound(end)
+        days = self._days(query.device_id, start, end, query.descending)
+        ahead: deque[ResponseFuture] = deque()
+        wanted = 1
+        while True:
+            for day in islice(days, wanted - len(ahead)):
+                ahead.append(self._cql.begin(statement, query.device_id, day, *bounds, fetch=fetch))
+            if not ahead:
+                return
+            yield from ahead.popleft().result()
+            wanted = min(2 * wanted, DAYS_AHEAD)
 
-    def _days(self, device_id: int, start: int, end: int, descending: bool) -> Iterator[date]:
+    def _days(
+        self, device_id: int, start: int, end: int, descending: bool, everywhere: bool = False
+    ) -> Iterator[Date]:
+        """The partitions of a device's days that may have data, in order of time.
+
+        `everywhere`: also those that are written and not read, while days are moved.
+        """
+        known = self.layouts.get()
+        for day in self._dates(device_id, start, end, descending):
+            for partition in known.of_day(
+                day, start, end, descending=descending, everywhere=everywhere
+            ):
+                yield Date(partition)
+
+    def partitions(self, device_id: int, start: int, end: int) -> Iterator[tuple[Date, int, int]]:
+        """Those that may have data, in order of time, and the first and last ms to read of each."""
+        known = self.layouts.get()
+        for day in self._dates(device_id, start, end, descending=False):
+            for partition in known.of_day(day, start, end, descending=False):
+                first, last = known.reading(day).bounds(partition)
+                yield Date(partition), max(first, start), min(last, end)
+
+    def _dates(self, device_id: int, start: int, end: int, descending: bool) -> Iterator[int]:
+        """The days, since 1970, that may have data: those that have, unless there are but a few
+        to look at.
+        """
+        first, last = _bound(start) // DAY_MS, _bound(end) // DAY_MS
+        if last - first < DAYS_UNASKED:
+            yield from range(last, first - 1, -1) if descending else range(first, last + 1)
+            return
         statement = "days" if descending else "days_rising"
-        for (day,) in self._cql.read(statement, device_id, _day(start), _day(end)):
-            yield day
+        for (day,) in self._cql.read(statement, device_id, Date(first), Date(last)):
+            yield day.days_from_epoch
 
     def _hours(self, owner_id: int, start: int, end: int) -> Iterator[tuple[int, list[int]]]:
         """The hours of an owner that have readings, newest first, with their shards."""
@@ -451,9 +588,9 @@ class CassandraStore:
         return next(self._latest([(place[0], place[1])]))
 
     def _put_latest(self, deletion: Deletion, values: dict[str, LatestValue]) -> None:
-        place = deletion.device_id, deletion.next_epoch
-        if bound := [self._bind_latest(*place, name, values[name]) for name in values]:
-            self._send([bound])  # one partition, one batch
+        if values:
+            place = deletion.device_id, deletion.next_epoch
+            self._send([self._latest_unit(place, deletion.device_type, values, now_ms())])
 
     def _move_latest(self, deletion: Deletion) -> None:
         """Write the latest values that are left into the next epoch.
@@ -465,19 +602,65 @@ class CassandraStore:
         missing = set(known) - set(kept)
         query = HistoryQuery(deletion.device_id, EARLIEST, LATEST, limit=1)
         scanned = 0
-        for moment, cells in self._by_time(query, EARLIEST, LATEST) if missing else ():
-            for name in missing & set(cells):
-                kept[name] = LatestValue(moment, 0, from_cell(cells[name]))
-            missing -= set(cells)
-            scanned += len(cells)
+        for moment, rows in self._by_time(query, EARLIEST, LATEST, READ_AHEAD) if missing else ():
+            for _, name, *cell in rows:
+                if name in missing:
+                    kept[name] = LatestValue(moment, 0, from_cell(Cell(*cell)))
+                    missing.remove(name)
+            scanned += len(rows)
             if not missing or scanned > settings.HISTORY_SCAN_ROWS:
                 break
         self._put_latest(deletion, kept)
 
     def _is_there(self, device_id: int, name: str, value: LatestValue) -> bool:
-        return bool(list(self._cql.read("value", device_id, _day(value.time), value.time, name)))
+        partition = Date(self.layouts.get().to_read(_bound(value.time)))
+        return bool(list(self._cql.read("value", device_id, partition, value.time, name)))
 
     # --- deleting --------------------------------------------------------------------------------
+    def _old_days(self, holder: Holder, keeping: Keeping, now: int) -> Iterator["OldDay"]:
+        """What a device has longer than it is to be kept, from the oldest day on."""
+        if not keeping.shortest:
+            return
+        until = now - DAY_MS * keeping.shortest
+        known = self.layouts.get()
+        for number in self._dates(holder.device_id, EARLIEST, until, descending=False):
+            everything = known.of_day(number, EARLIEST, LATEST, descending=False, everywhere=True)
+            parts, day = [Date(part) for part in everything], Date(number)
+            if keeping.longest and _end_of(day) <= now - DAY_MS * keeping.longest:
+                has_data = any(list(self._cql.read("first", holder.device_id, p)) for p in parts)
+                yield OldDay(day, parts, True, has_data, [])
+                continue
+            values = [
+                (part, *value)
+                for part in parts
+                for value in _old_values(
+                    self._cql.read("keys", holder.device_id, part, _bound(until)), keeping, now
+                )
+            ]
+            if values:
+                yield OldDay(day, parts, False, True, values)
+
+    def _enforce_latest(self, holder: Holder, keeping: Keeping, now: int) -> None:
+        """Deleted at their own time, they hide only what is older, and so not kept either."""
+        place = holder.device_id, holder.epoch
+        self._cql.execute_all(
+            ("delete_latest_value", 1000 * value.time, *place, name)
+            for name, value in self._latest_at(*place).items()
+            if _is_old(value.time, keeping.of(name), now)
+        )
+
+    def _enforce_feed(self, holder: Holder, keeping: Keeping, now: int) -> None:
+        if not keeping.shortest:
+            return
+        until = now - DAY_MS * keeping.shortest
+        rows = self._feed_rows(holder.device_id, holder.owner_id, EARLIEST, until)
+        self._cql.execute_all(
+            ("delete_feed_value", name, holder.owner_id, hour, shard, ts, holder.device_id)
+            for hour, shard, ts, names in rows
+            for name in names
+            if _is_old(ts, keeping.of(name), now)
+        )
+
     def _delete_feed(self, device_id: int, owner_id: int, start: int, end: int) -> None:
         places = self._feed_places(device_id, owner_id, start, end)
         self._cql.execute_all(("delete_feed", owner_id, *place, device_id) for place in places)
@@ -486,15 +669,45 @@ class CassandraStore:
         self, device_id: int, owner_id: int, start: int, end: int
     ) -> Iterator[tuple[int, int, int]]:
         """Hour, shard and time of a device's readings in its owner's feed."""
+        for *place, _ in self._feed_rows(device_id, owner_id, start, end):
+            yield place[0], place[1], place[2]
+
+    def _feed_rows(
+        self, device_id: int, owner_id: int, start: int, end: int
+    ) -> Iterator[tuple[int, int, int, list[str]]]:
+        """The same, each with its measurements."""
         start = max(start, feed_start(now_ms()) - HOUR_MS)
         shard = device_id % SHARDS
         for hour, shards in self._hours(owner_id, start, end):
             if shard not in shards:
                 continue
             rows = self._cql.read("feed", owner_id, hour, shard, start, end, 2**31 - 1)
-            for ts, of_device, _values in rows:
+            for ts, of_device, values in rows:
                 if of_device == device_id:
-                    yield hour, shard, ts
+                    yield hour, shard, ts, list(values or ())
+
+
+class OldDay(NamedTuple):
+    """What of a device's day is overdue: the whole, where there is any data left, or these values
+    by partition, time and measurement.
+    """
+
+    day: Date
+    parts: list[Date]  # its partitions
+    is_whole: bool
+    has_data: bool
+    values: list[tuple[Date, int, str]]
+
+    def count_in(self, found: Overdue) -> None:
+        if self.is_whole and self.has_data:
+            found.days += 1
+            found.span(_end_of(self.day) - DAY_MS + 1, _end_of(self.day))
+        elif self.values:
+            # In two places while days are moved, and one value all the same.
+            values = {(time, key) for _, time, key in self.values}
+            found.values += sum(1 for _, key in values if key)
+            times = [time for time, _ in values]
+            found.span(min(times), max(times))
 
 
 class Unit(NamedTuple):
@@ -504,8 +717,8 @@ class Unit(NamedTuple):
     size: int
 
 
-def packed(units: Iterable[Unit], most: int) -> Iterator[list[Bound]]:
-    """The units' statements in batches of `most` bytes at the most.
+def packed(units: Iterable[Unit], most: int) -> Iterator[tuple[list[Bound], int]]:
+    """The units' statements in batches of `most` bytes at the most, and how many they are.
 
     A unit that is larger by itself is a batch of its own: Cassandra bounds the size of batches
     across partitions only.
@@ -514,12 +727,38 @@ def packed(units: Iterable[Unit], most: int) -> Iterator[list[Bound]]:
     size = 0
     for unit in units:
         if batch and size + unit.size > most:
-            yield batch
+            yield batch, size
             batch, size = [], 0
         batch += unit.statements
         size += unit.size
     if batch:
-        yield batch
+        yield batch, size
+
+
+def by_replicas(session: Session, units: list[Unit]) -> list[list[Unit]]:
+    """Units by the nodes that hold them, so that no coordinator carries foreign partitions.
+
+    Where every node holds everything, as three do at a replication factor of three, that is one
+    group, found with one look at the ring instead of one for each unit.
+    """
+    if not units:
+        return []
+    metadata = session.cluster.metadata
+    nodes = metadata.all_hosts()
+    if len(nodes) == 1 or len(_replicas(metadata, units[0])) == len(nodes):
+        return [units]
+    here = settings.CASSANDRA_DATACENTER
+    near = frozenset(id(node) for node in nodes if here in ("", node.datacenter))
+    groups: dict[frozenset[int], list[Unit]] = {}
+    for unit in units:
+        groups.setdefault(near.intersection(map(id, _replicas(metadata, unit))), []).append(unit)
+    return list(groups.values())
+
+
+def _replicas(metadata: Any, unit: Unit) -> list[Any]:
+    key = unit.statements[0].routing_key
+    replicas: list[Any] = metadata.get_replicas(settings.CASSANDRA_KEYSPACE, key)
+    return replicas
 
 
 class Marks:
@@ -545,13 +784,62 @@ class _Silent:
         """sync_cassandra tells every table; setup_stores tells the store."""
 
 
-def _cell_bytes(key: str, cell: Cell) -> int:
-    """About what a value takes in a batch; text counted as if of four bytes a character."""
-    return ROW_BYTES + len(key) + 4 * len(cell.text_value or "")
+class Widths:
+    """How many rows a reading of a device has, as last seen: so no more are read than asked for."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, int] = {}
+
+    def rows(self, device_id: int, times: int) -> int:
+        """How many rows to read at once for so many times."""
+        return min(max(times * self._of.get(device_id, 4), FETCH_LEAST), FETCH_ROWS)
+
+    def note(self, device_id: int, rows: int, times: int) -> None:
+        if times:
+            if len(self._of) >= WIDTHS:
+                self._of.clear()
+            self._of[device_id] = -(-rows // times)
 
 
-def _ttl() -> int:
-    return 86_400 * settings.TELEMETRY_RETENTION_DAYS
+def _ttl(expires: int | None, now: int) -> int | None:
+    """How many seconds a value has to live; 0 for ever, None where it has expired.
+
+    Cassandra refuses to expire anything after 20 years, or after 2038: that is kept for ever too,
+    until a purge by policy.
+    """
+    if expires is None:
+        return 0
+    if expires <= now:
+        return None
+    left = ceil((expires - now) / 1000)
+    return left if left <= TTL_MAX and expires // 1000 < EXPIRY_END else 0
+
+
+def _is_old(ts: int, days: int, now: int) -> bool:
+    return bool(days) and ts <= now - DAY_MS * days
+
+
+def _old_values(
+    rows: Iterable[tuple[int, str]], keeping: Keeping, now: int
+) -> Iterator[tuple[int, str]]:
+    """Of (time, measurement) by time those that are overdue; metadata with the last of its time."""
+    for ts, of_time in groupby(rows, key=itemgetter(0)):
+        names = [name for _, name in of_time]
+        old = [name for name in names if name and _is_old(ts, keeping.of(name), now)]
+        if METADATA_KEY in names and len(old) == len(names) - 1:
+            old.append(METADATA_KEY)
+        yield from ((ts, name) for name in old)
+
+
+def _table_faults(model: Any, known: Any) -> Iterator[str]:
+    """What a table lacks of what `telemetry.tables` says."""
+    name = model.__table_name__
+    if name not in known:
+        yield f"There is no table {name}."
+        return
+    missing = [column for column in model._columns if column not in known[name].columns]
+    if missing:
+        yield f"Table {name} lacks {', '.join(missing)}."
 
 
 def _bound(ms: int) -> int:
@@ -562,8 +850,8 @@ def _day(ms: int) -> date:
     return (EPOCH + timedelta(days=_bound(ms) // DAY_MS)).date()
 
 
-def _end_of(day: Any) -> int:
-    """The last millisecond of a day, which is the driver's own Date."""
+def _end_of(day: Date) -> int:
+    """The last millisecond of a day."""
     return min(day.days_from_epoch * DAY_MS + DAY_MS - 1, LATEST)
 
 

@@ -1,30 +1,30 @@
 """A value in typed columns: what both stores share of their layout."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from iotflow.lib import json
 from telemetry.readings import StoredReading, Value
 
 METADATA_KEY = ""  # no measurement can have it
+# Where in a row (time, key, then a Cell) a value is, by its kind; JSON apart.
+PLACES = {"float": 3, "int": 4, "bool": 5, "text": 6}
 
 
 class Cell(NamedTuple):
-    """`kind` names the column that counts: float, int, bool, text or json (in the text column)."""
+    """`kind` names the column that counts: float, int, bool, text or json (in the text column).
 
-    kind: str
+    Where it is None the value has expired: what is left is that of another type, written before
+    under a longer retention.
+    """
+
+    kind: str | None
     double_value: float | None = None
     long_value: int | None = None
     bool_value: bool | None = None
     text_value: str | None = None
-
-
-class Row(NamedTuple):
-    """A value as stored: its time in ms, its measurement and its cell."""
-
-    time: int
-    key: str
-    cell: Cell
 
 
 def to_cell(value: Value) -> Cell:
@@ -55,22 +55,30 @@ def from_cell(cell: Cell) -> Any:
             return json.loads(cell.text_value or "null")
 
 
-def to_reading(time: int, cells: dict[str, Cell]) -> StoredReading | None:
-    """The cells of one time as a reading; None when no measurement is among them."""
-    metadata = cells.pop(METADATA_KEY, None)
-    if not cells:
-        return None
-    return StoredReading(
-        time,
-        {key: from_cell(cells[key]) for key in sorted(cells)},
-        None if metadata is None else from_cell(metadata),
-    )
+def to_reading(
+    time: int, rows: Iterable[Sequence[Any]], fields: Collection[str] = ()
+) -> StoredReading | None:
+    """Rows (time, key, then a Cell) of one time, by name, as a reading; `fields` of it, if any.
 
-
-def to_readings(rows: Iterable[Row]) -> list[StoredReading]:
-    """Rows ordered by time as readings, in their order."""
-    cells: dict[int, dict[str, Cell]] = {}
+    None when no measurement is among them.
+    """
+    values: dict[str, Value] = {}
+    metadata = None
     for row in rows:
-        cells.setdefault(row.time, {})[row.key] = row.cell
-    readings = (to_reading(time, of_time) for time, of_time in cells.items())
+        key, kind = row[1], row[2]
+        if kind is None:
+            continue  # the value has expired, or was deleted; its row has not yet
+        place = PLACES.get(kind)
+        value = json.loads(row[6] or "null") if place is None else row[place]
+        if key == METADATA_KEY:
+            metadata = value
+        elif not fields or key in fields:
+            values[key] = value
+    return StoredReading(time, values, metadata) if values else None
+
+
+def to_readings(rows: Iterable[Sequence[Any]]) -> list[StoredReading]:
+    """Rows (time, key, then a Cell) ordered by time as readings, in their order."""
+    groups = groupby(rows, key=itemgetter(0))
+    readings = (to_reading(time, sorted(of_time, key=itemgetter(1))) for time, of_time in groups)
     return [reading for reading in readings if reading is not None]

@@ -1,13 +1,14 @@
 """The process's one session of Cassandra, and prepared statements on it."""
 
 import logging
+import re
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from cassandra import DriverException, InvalidRequest
-from cassandra.cluster import NoHostAvailable, Session
+from cassandra.cluster import NoHostAvailable, ResponseFuture, Session
 from cassandra.connection import ConnectionException
 from cassandra.cqlengine import CQLEngineException
 from django.conf import settings
@@ -24,6 +25,10 @@ READ_SECONDS = 5.0
 FETCH_ROWS = 2000
 IN_FLIGHT = 32
 AWAY = (DriverException, NoHostAvailable, ConnectionException, CQLEngineException, OSError)
+# Reads that take long by themselves: asked of a second node too, they would load both. And what
+# is done once only.
+LONG = re.compile("ALLOW FILTERING|COUNT|GROUP BY|DISTINCT| IF ")
+_opening = threading.Lock()
 Row = tuple[Any, ...]
 Bound = Any
 
@@ -64,6 +69,13 @@ class Cql:
         rows: Iterable[Row] = session.execute(bound, timeout=timeout, execution_profile=PROFILE)
         return rows
 
+    def begin(self, statement: str, *parameters: Any, fetch: int) -> ResponseFuture:
+        """Begin to read, `fetch` rows at a time."""
+        session = self.session()
+        bound = self.prepared[statement].bind(parameters)
+        bound.fetch_size = fetch
+        return session.execute_async(bound, timeout=READ_SECONDS, execution_profile=PROFILE)
+
     def execute_all(self, statements: Iterable[tuple[Any, ...]]) -> None:
         """Execute each (statement, *parameters), IN_FLIGHT of them at once; wait for every one."""
         session = self.session()
@@ -80,23 +92,27 @@ class Cql:
                 future.result()
 
     def _connect(self) -> Session:
-        session = _open_session()
+        session = open_session()
         try:
             for name, statement in self._statements.items():
                 text = statement.format(ks=settings.CASSANDRA_KEYSPACE)
                 self.prepared[name] = session.prepare(text)
                 self.prepared[name].fetch_size = FETCH_ROWS
+                # Then the driver asks a second node when the first is slow. Every write may be sent
+                # twice: it carries its own time, or that of its first sending.
+                self.prepared[name].is_idempotent = not LONG.search(text)
         except InvalidRequest as error:
             logger.error("Cassandra has no tables yet; run manage.py setup_stores: %s", error)
             raise StoreAway("Cassandra") from error
         return session
 
 
-def _open_session() -> Session:
+def open_session() -> Session:
     """The process's one session, as django-cassandra-engine registers it with cqlengine.
 
     Opened in a thread of its own: Django keeps connections per thread and would try to reconnect
     this one at the start and the end of every request of a thread that has ever touched it.
+    One at a time: while it connects for one thread, cqlengine has None for every other.
     """
-    with ThreadPoolExecutor(max_workers=1) as executor:
+    with _opening, ThreadPoolExecutor(max_workers=1) as executor:
         return executor.submit(lambda: connections["cassandra"].connection.session).result()

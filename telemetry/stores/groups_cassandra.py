@@ -2,19 +2,20 @@
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
-from datetime import date
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from cassandra.cluster import ResponseFuture
+from cassandra.util import Date
 from django.conf import settings
 
 from telemetry.stores.cql import PROFILE, READ_SECONDS, Cql, Row
 from telemetry.stores.rollups import Group
 from telemetry.summaries import Summary
-from telemetry.windows import DAY, HOUR
+from telemetry.windows import HOUR
 
-EPOCH = date(1970, 1, 1)
+Span = tuple[Date, int, int]  # a partition of history, and the first and last ms to read of it
+Partitions = Callable[[int, int, int], Iterable[Span]]
 # A request scans all measurements of so many hours, and has READ_SECONDS.
 CHUNK = 4 * HOUR
 AHEAD = 3
@@ -42,22 +43,15 @@ class Groups:
         self._prepared: dict[tuple[int, str], Any] = {}
 
     def read(
-        self,
-        device_id: int,
-        name: str,
-        days: Iterable[date],
-        start: int,
-        stop: int,
-        grain: int,
-        wanted: str,
+        self, device_id: int, name: str, spans: Iterable[Span], grain: int, wanted: str
     ) -> Iterator[Group]:
-        """Chunk by chunk, in order, AHEAD of them asked for before."""
+        """Of these partitions chunk by chunk, in order, AHEAD of them asked for before."""
         session, statement = self._cql.session(), self._statement(grain, wanted)
         waiting: deque[tuple[int, int, ResponseFuture]] = deque()
-        for day, first, last in chunks(days, start, stop):
-            bound = statement.bind((device_id, day, first, last - 1, name))
+        for partition, first, last in chunks(spans):
+            bound = statement.bind((device_id, partition, first, last, name))
             future = session.execute_async(bound, timeout=READ_SECONDS, execution_profile=PROFILE)
-            waiting.append((first, last, future))
+            waiting.append((first, last + 1, future))
             if len(waiting) > AHEAD:
                 yield group(*waiting.popleft(), wanted)
         while waiting:
@@ -73,14 +67,13 @@ class Groups:
         return self._prepared[key]
 
 
-def chunks(days: Iterable[date], start: int, stop: int) -> Iterator[tuple[date, int, int]]:
-    """Day, start and stop of what one request reads."""
-    for day in days:
-        midnight = (day - EPOCH).days * DAY
-        for first in range(midnight, midnight + DAY, CHUNK):
-            span = max(first, start), min(first + CHUNK, stop)
-            if span[0] < span[1]:
-                yield day, *span
+def chunks(spans: Iterable[Span]) -> Iterator[Span]:
+    """What one request reads."""
+    for partition, start, end in spans:
+        while start <= end:
+            last = min(start // CHUNK * CHUNK + CHUNK - 1, end)
+            yield partition, start, last
+            start = last + 1
 
 
 def group(start: int, stop: int, future: ResponseFuture, wanted: str) -> Group:

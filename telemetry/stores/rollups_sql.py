@@ -1,9 +1,8 @@
 """Rollups on the relational database. A device's row of progress is the lock on its rollups."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from django.conf import settings
 from django.db import DatabaseError, transaction
 from django.db.models import Q
 
@@ -11,7 +10,7 @@ from iotflow.lib.batches import delete_in_pieces
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import now_ms
 from telemetry.models import Rollup, RollupMark, RollupProgress
-from telemetry.stores.rollups import MARKS_MAX, Group, Mark, Named, Progress
+from telemetry.stores.rollups import MARKS_MAX, Group, Mark, Named, Progress, expiry
 from telemetry.summaries import Summary, dumps, loads
 from telemetry.windows import DAY, HOUR
 
@@ -98,8 +97,14 @@ class SqlRollups:
     ) -> Iterator[Group]:
         yield Group(start, stop, None)  # reading them here costs no round trips
 
-    def write(self, device_id: int, length: int, rollups: Sequence[Named], computed: int) -> bool:
-        expires = expiry()
+    def write(
+        self,
+        device_id: int,
+        length: int,
+        rollups: Sequence[Named],
+        computed: int,
+        kept: Mapping[str, int],
+    ) -> bool:
         with answered(), transaction.atomic():
             if not self._is_newest(device_id, computed):
                 return False
@@ -111,7 +116,7 @@ class SqlRollups:
                         key=name,
                         ts=found.start,
                         summary=dumps(found),
-                        expires=expires,
+                        expires=expiry(found, length, kept[name]),
                     )
                     for name, found in rollups
                 ),
@@ -163,11 +168,6 @@ def answered() -> Iterator[None]:
         yield
     except DatabaseError as error:
         raise StoreAway("The telemetry store") from error
-
-
-def expiry() -> int | None:
-    days = settings.ROLLUP_RETENTION_DAYS
-    return now_ms() + DAY * days if days else None
 
 
 def unexpired() -> Q:

@@ -1,16 +1,20 @@
 """Telemetry on the relational database: the embedded default, and enough for a small install."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError, DataError, connection, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Count, Exists, F, Max, Min, OuterRef, Q, QuerySet
+from django.db.models.functions import Left
+from django.db.models.lookups import Exact
 
 from iotflow.lib import json
-from iotflow.lib.batches import batched, delete_in_pieces
+from iotflow.lib.batches import batched, delete_in_pieces, unheard
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import now_ms
+from telemetry import retention
 from telemetry.models import DeviceData, LatestData, UserData
 from telemetry.readings import (
     Deletion,
@@ -24,8 +28,9 @@ from telemetry.readings import (
     merged,
     newest,
 )
-from telemetry.stores.base import Refused
-from telemetry.stores.cells import METADATA_KEY, Cell, Row, from_cell, to_cell, to_readings
+from telemetry.retention import Keeping, Rules
+from telemetry.stores.base import Holder, Overdue, Refused
+from telemetry.stores.cells import METADATA_KEY, Cell, from_cell, to_cell, to_readings
 
 DAY_MS = 86_400_000
 CELL = Cell._fields
@@ -49,12 +54,12 @@ class SqlStore:
     def write(self, readings: Sequence[Reading]) -> None:
         # In one order everywhere, so that two writers never wait for each other in a circle.
         ordered = sorted(merged(readings), key=lambda r: (r.device_id, r.time))
-        now = now_ms()
+        now, rules = now_ms(), retention.rules()
         try:
             with transaction.atomic():
-                self._write_values(ordered, _expiry(now))
-                self._write_latest(ordered, _expiry(now))
-                self._write_feed(ordered, now)
+                self._write_values(ordered, rules, now)
+                self._write_latest(ordered, rules, now)
+                self._write_feed(ordered, rules, now)
         except (DataError, OverflowError) as error:
             raise Refused(str(error)) from error
         except DatabaseError as error:
@@ -78,9 +83,7 @@ class SqlStore:
         wanted = rows.filter(ts__gte=min(page), ts__lte=max(page)).order_by(order)
         if query.fields:
             wanted = wanted.filter(key__in=[*query.fields, METADATA_KEY])
-        readings = to_readings(
-            Row(ts, key, Cell(*cell)) for ts, key, *cell in wanted.values_list("ts", "key", *CELL)
-        )
+        readings = to_readings(wanted.values_list("ts", "key", *CELL))
         return HistoryPage(readings, page[-1] if len(times) > query.limit else None)
 
     def latest(self, places: Sequence[Place]) -> dict[Place, dict[str, LatestValue]]:
@@ -107,7 +110,7 @@ class SqlStore:
         self, owner_id: int, start: int, end: int, limit: int, until: tuple[int, int] | None
     ) -> list[UserReading]:
         start = max(start, feed_start(now_ms()))
-        rows = UserData.objects.filter(user_id=owner_id, ts__gte=start, ts__lte=end)
+        rows = _unexpired(UserData.objects.filter(user_id=owner_id, ts__gte=start, ts__lte=end))
         if until is not None:
             time, device_id = until
             rows = rows.filter(Q(ts__lt=time) | Q(ts=time, device_id__gte=device_id))
@@ -127,16 +130,15 @@ class SqlStore:
     def delete(self, deletion: Deletion) -> None:
         device_id, owner_id = deletion.device_id, deletion.owner_id
         span = Q(device_id=device_id, ts__gte=deletion.start, ts__lte=deletion.end)
-        _delete_by_time(DeviceData.objects.filter(span))
+        for piece in _pieces(DeviceData.objects.filter(span)):
+            piece.delete()
         with transaction.atomic():
             stale = list(LatestData.objects.filter(span).values_list("key", flat=True))
             DeviceData.objects.filter(span).delete()
             LatestData.objects.filter(span).delete()
             UserData.objects.filter(span, user_id=owner_id).delete()
-            survivors = [
-                reading for key in stale for reading in self._newest_left(device_id, owner_id, key)
-            ]
-            self._write_latest(survivors, _expiry(now_ms()))
+            survivors = [reading for key in stale for reading in self._newest_left(deletion, key)]
+            self._write_latest(survivors, retention.rules(), now_ms())
 
     def carry_latest(self, deletion: Deletion) -> dict[str, LatestValue]:
         return {}  # there is one place for latest values here, whatever the epoch
@@ -163,10 +165,44 @@ class SqlStore:
     def setup(self) -> None:
         """Its tables come with `manage.py migrate`."""
 
-    def purge(self, now: int) -> int:
+    def purge(self, now: int, advance: Callable[[int], object] = unheard) -> int:
         delete_in_pieces(LatestData.objects.filter(expires__lte=now))
         delete_in_pieces(UserData.objects.filter(ts__lt=feed_start(now)))
-        return delete_in_pieces(DeviceData.objects.filter(expires__lte=now))
+        delete_in_pieces(UserData.objects.filter(expires__lte=now))
+        return delete_in_pieces(DeviceData.objects.filter(expires__lte=now), advance)
+
+    def expired(self, now: int) -> int:
+        return DeviceData.objects.filter(expires__lte=now).count()
+
+    def overdue(self, holder: Holder, keeping: Keeping, now: int) -> Overdue:
+        found = Overdue()
+        for rows, days in _by_measurement(_values_of(DeviceData, holder), keeping):
+            kept = rows
+            if days:
+                old = rows.filter(ts__lte=now - DAY_MS * days)
+                sums = old.aggregate(count=Count("ts"), first=Min("ts"), last=Max("ts"))
+                found.values += sums["count"]
+                found.span(sums["first"], sums["last"])
+                kept = rows.filter(ts__gt=now - DAY_MS * days)
+            found.misdated += _misdated(kept, days).count()
+        return found
+
+    def enforce(self, holder: Holder, keeping: Keeping, now: int) -> Overdue:
+        found = self.overdue(holder, keeping, now)
+        for model in (DeviceData, LatestData, UserData):
+            for rows, days in _by_measurement(_values_of(model, holder), keeping):
+                if days:
+                    _delete(rows.filter(ts__lte=now - DAY_MS * days))
+                _redate(rows, 0 if model is UserData and _outlives_feed(days) else days)
+        every = DeviceData.objects.filter(device_id=holder.device_id)
+        values = every.exclude(key=METADATA_KEY).filter(ts=OuterRef("ts"))
+        metadata = every.filter(key=METADATA_KEY)
+        _delete(metadata.exclude(Exists(values)))
+        _redate(metadata, keeping.longest)
+        return found
+
+    def faults(self) -> list[str]:
+        return []  # its tables are those of the migrations
 
     def ping(self) -> str:
         try:
@@ -179,7 +215,7 @@ class SqlStore:
     def is_away(self) -> bool:
         return False
 
-    def _write_values(self, readings: Sequence[Reading], expires: int | None) -> None:
+    def _write_values(self, readings: Sequence[Reading], rules: Rules, now: int) -> None:
         DeviceData.objects.bulk_create(
             (
                 DeviceData(
@@ -187,21 +223,26 @@ class SqlStore:
                     ts=reading.time,
                     key=key,
                     expires=expires,
-                    **cell._asdict(),
+                    **to_cell(value)._asdict(),
                 )
                 for reading in readings
-                for key, cell in cells_of(reading)
+                for expiries in (rules.expiries(reading),)
+                for key, value in values_of(reading)
+                if (expires := expiries[key]) is None or expires > now
             ),
             update_conflicts=True,
             unique_fields=["device_id", "ts", "key"],
             update_fields=[*CELL, "expires"],
         )
 
-    def _write_latest(self, readings: Sequence[Reading], expires: int | None) -> None:
+    def _write_latest(self, readings: Sequence[Reading], rules: Rules, now: int) -> None:
+        types = {reading.device_id: reading.device_type for reading in readings}
         rows = [
             (device_id, key, latest.time, latest.written, expires, *to_cell(latest.value))
             for (device_id, _), values in sorted(newest(readings).items())
             for key, latest in sorted(values.items())
+            if (expires := rules.expiry(types[device_id], key, latest.time)) is None
+            or expires > now
         ]
         for chunk in batched(rows, LATEST_ROWS):
             width = len(chunk[0])
@@ -213,7 +254,7 @@ class SqlStore:
             with connection.cursor() as cursor:
                 cursor.execute(statement, [field for row in chunk for field in row])
 
-    def _write_feed(self, readings: Sequence[Reading], now: int) -> None:
+    def _write_feed(self, readings: Sequence[Reading], rules: Rules, now: int) -> None:
         UserData.objects.bulk_create(
             (
                 UserData(
@@ -222,28 +263,37 @@ class SqlStore:
                     device_id=reading.device_id,
                     key=key,
                     value=json.dumps(value).decode(),
+                    expires=None if _outlives_feed(days) else reading.time + DAY_MS * days,
                 )
                 for reading in readings
                 if reading.time >= feed_start(now)
                 for key, value in reading.values.items()
+                if not (days := rules.days(reading.device_type, key))
+                or reading.time > now - DAY_MS * days
             ),
             update_conflicts=True,
             unique_fields=["user_id", "ts", "device_id", "key"],
-            update_fields=["value"],
+            update_fields=["value", "expires"],
         )
 
-    def _newest_left(self, device_id: int, owner_id: int, key: str) -> Iterator[Reading]:
-        left = _unexpired(DeviceData.objects.filter(device_id=device_id, key=key))
+    def _newest_left(self, deletion: Deletion, key: str) -> Iterator[Reading]:
+        left = _unexpired(DeviceData.objects.filter(device_id=deletion.device_id, key=key))
         for ts, *cell in left.order_by("-ts").values_list("ts", *CELL)[:1]:
-            yield Reading(device_id, owner_id, ts, 0, {key: from_cell(Cell(*cell))})
+            yield Reading(
+                deletion.device_id,
+                deletion.owner_id,
+                ts,
+                0,
+                {key: from_cell(Cell(*cell))},
+                device_type=deletion.device_type,
+            )
 
 
-def cells_of(reading: Reading) -> Iterable[tuple[str, Cell]]:
-    """The cells that a reading is stored as, its metadata among them."""
-    for key, value in reading.values.items():
-        yield key, to_cell(value)
+def values_of(reading: Reading) -> Iterable[tuple[str, Value]]:
+    """The values that a reading is stored as, its metadata among them."""
+    yield from reading.values.items()
     if reading.metadata is not None:
-        yield METADATA_KEY, to_cell(dict(reading.metadata))
+        yield METADATA_KEY, dict(reading.metadata)
 
 
 def feed_start(now: int) -> int:
@@ -251,16 +301,56 @@ def feed_start(now: int) -> int:
     return now - DAY_MS * settings.USER_FEED_DAYS
 
 
-def _delete_by_time(rows: QuerySet[Any]) -> None:
-    """Delete rows in pieces of DELETE_SPAN, from the oldest on; the last piece is left."""
+def _outlives_feed(days: int) -> bool:
+    """Whether values kept for so many days leave an owner's feed before they expire."""
+    return not days or days >= settings.USER_FEED_DAYS
+
+
+def _pieces(rows: QuerySet[Any]) -> Iterator[QuerySet[Any]]:
+    """The rows in pieces of DELETE_SPAN, from the oldest on, each to be gone from `rows` before
+    the next is asked for; what is less than a piece is left.
+    """
     times = rows.order_by("ts").values_list("ts", flat=True)
     while edge := list(times[DELETE_SPAN : DELETE_SPAN + 1]):
-        rows.filter(ts__lte=edge[0]).delete()
+        yield rows.filter(ts__lte=edge[0])
 
 
-def _expiry(now: int) -> int | None:
-    days = settings.TELEMETRY_RETENTION_DAYS
-    return now + DAY_MS * days if days else None
+def _delete(rows: QuerySet[Any]) -> None:
+    for piece in chain(_pieces(rows), [rows]):
+        piece.delete()
+
+
+def _values_of(model: type[Any], holder: Holder) -> QuerySet[Any]:
+    rows = model.objects.filter(device_id=holder.device_id).exclude(key=METADATA_KEY)
+    return rows.filter(user_id=holder.owner_id) if model is UserData else rows
+
+
+def _by_measurement(rows: QuerySet[Any], keeping: Keeping) -> Iterator[tuple[QuerySet[Any], int]]:
+    """The rows in parts by how many days they are kept: each rule's, without those of higher rank.
+
+    Beginnings of names are compared by Left: LIKE does not tell cases apart on SQLite.
+    """
+    for measurement, days in keeping.days.items():
+        if measurement.endswith("*"):
+            beginning = measurement[:-1]
+            covered = Q(Exact(Left("key", len(beginning)), beginning))
+        else:
+            covered = Q(key=measurement) if measurement else Q()
+        yield rows.filter(covered), days
+        rows = rows.exclude(covered) if measurement else rows.none()
+
+
+def _misdated(rows: QuerySet[Any], days: int) -> QuerySet[Any]:
+    """Those that are not to expire when they do."""
+    if not days:
+        return rows.filter(expires__isnull=False)
+    return rows.filter(Q(expires=None) | ~Q(expires=F("ts") + DAY_MS * days))
+
+
+def _redate(rows: QuerySet[Any], days: int) -> None:
+    misdated = _misdated(rows, days)
+    for piece in chain(_pieces(misdated), [misdated]):
+        piece.update(expires=F("ts") + DAY_MS * days if days else None)
 
 
 def _unexpired(rows: QuerySet[Any]) -> QuerySet[Any]:

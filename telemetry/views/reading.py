@@ -1,28 +1,36 @@
 """What was measured, for whoever may see it; and a device's time range to be deleted."""
 
+from typing import Any
+
 from django.conf import settings
-from django.http import StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.models import User
-from accounts.services import actor_name
+from accounts.requests import current_actor
 from devices.authentication import DevicePrincipal
 from devices.models import DeviceGroup
 from devices.views import UserView, current_user
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.pagination import PAGE, limit_parameter, paginate
 from iotflow.lib.timeparse import format_ms
-from telemetry import deleting, exports, parameters, selectors, serializers
+from telemetry import deleting, exports, latest, parameters, selectors, serializers
 from telemetry.aggregates import AGGREGATIONS
+from telemetry.selectors import Subject
 from telemetry.stores import telemetry_store
-from telemetry.views.base import TelemetryView
+from telemetry.views.base import OwnTelemetryView, TelemetryView
 
-CONTENT_TYPES = {"csv": "text/csv; charset=utf-8", "ndjson": "application/x-ndjson"}
+CONTENT_TYPES = {
+    "csv": "text/csv; charset=utf-8",
+    "ndjson": "application/x-ndjson",
+    "parquet": "application/vnd.apache.parquet",
+}
 FIELDS = OpenApiParameter("fields", str, description="Measurements, separated by commas.")
 TIME_PARAMETERS = [
     OpenApiParameter("start_time", str, description="Included; default -24h."),
@@ -32,7 +40,7 @@ TIME_PARAMETERS = [
 ]
 
 
-class HistoryView(TelemetryView):
+class HistoryView(OwnTelemetryView):
     @extend_schema(
         parameters=[
             *TIME_PARAMETERS,
@@ -44,18 +52,16 @@ class HistoryView(TelemetryView):
     def get(self, request: Request, device_id: int) -> Response:
         """A device's readings, newest first; follow `next_cursor` until it is null."""
         subject = self.subject(request, device_id)
-        asked = parameters.parse_history(request)
-        page, next_cursor = selectors.history(subject.id, asked)
-        return Response(
-            {
-                **subject.heading(),
-                "start_time": asked.span.start_text,
-                "end_time": asked.span.end_text,
-                "data": [selectors.reading_body(reading) for reading in page.readings],
-                "count": len(page.readings),
-                "cassandra_available": selectors.cassandra_available(),
-                "next_cursor": next_cursor,
-            }
+        asked = parameters.parse_history(request.query_params)
+        return Response(selectors.history_body(subject, asked))
+
+    def direct(self, request: HttpRequest, *args: Any, **parts: Any) -> HttpResponse | None:
+        try:
+            asked = parameters.parse_history(request.GET)
+        except ValidationError:
+            return None
+        return self.own(
+            request, parts["device_id"], lambda own, _: selectors.history_body(own, asked)
         )
 
     @extend_schema(
@@ -115,8 +121,8 @@ class AggregatedView(TelemetryView):
         Unless `fill` is null. Where `truncated`, ask again from `next_start_time`.
         """
         subject = self.subject(request, device_id)
-        asked = parameters.parse_aggregate(request)
-        rows, more = selectors.aggregated(subject.id, asked)
+        asked = parameters.parse_aggregate(request.query_params)
+        rows, more = selectors.aggregated(subject.id, subject.device_type, asked)
         return Response(
             {
                 **subject.heading(),
@@ -141,16 +147,22 @@ class ExportView(TelemetryView):
             OpenApiParameter("format", str, enum=list(parameters.FORMATS), default="csv"),
             FIELDS,
             OpenApiParameter("order", str, enum=["asc", "desc"], default="asc"),
+            OpenApiParameter(
+                "cursor", str, description="From the last line of an export that broke off."
+            ),
         ],
         responses={
-            (200, content_type): OpenApiTypes.STR for content_type in CONTENT_TYPES.values()
+            (200, CONTENT_TYPES["csv"]): OpenApiTypes.STR,
+            (200, CONTENT_TYPES["ndjson"]): OpenApiTypes.STR,
+            (200, CONTENT_TYPES["parquet"]): OpenApiTypes.BINARY,
         },
     )
     def get(self, request: Request, device_id: int) -> StreamingHttpResponse:
         """A device's readings as a file, as many as there are.
 
-        NDJSON is exact. CSV has a column for every measurement; texts that a spreadsheet would
-        take for a formula begin with an apostrophe.
+        NDJSON and Parquet are exact. CSV has a column for every measurement; texts that a
+        spreadsheet would take for a formula begin with an apostrophe. Parquet has a row for every
+        value: timestamp, measurement, and the value in the column of its type.
         """
         subject = self.subject(request, device_id)
         asked = parameters.parse_export(request.query_params)
@@ -163,14 +175,18 @@ class ExportView(TelemetryView):
         )
 
 
-class LatestView(TelemetryView):
+class LatestView(OwnTelemetryView):
     @extend_schema(responses=serializers.LatestAnswer)
     def get(self, request: Request, device_id: int) -> Response:
         """The latest value, by its own time, of every measurement of a device."""
-        subject = self.subject(request, device_id)
-        return Response(
-            {**subject.heading(), **selectors.latest_body(subject.id, subject.latest_epoch)}
-        )
+        return Response(selectors.latest_body(self.subject(request, device_id)))
+
+    def direct(self, request: HttpRequest, *args: Any, **parts: Any) -> HttpResponse | None:
+        return self.own(request, parts["device_id"], selectors.latest_body, _latest_key)
+
+
+def _latest_key(subject: Subject) -> str:
+    return latest.latest_key((subject.id, subject.latest_epoch))
 
 
 class GroupLatestView(UserView):
@@ -197,7 +213,7 @@ class FeedView(UserView):
     def get(self, request: Request, user_id: str) -> Response:
         """The newest values across a user's devices."""
         user = get_object_or_404(User.objects.visible_to(current_user(request)), user_id=user_id)
-        asked = parameters.parse_feed(request)
+        asked = parameters.parse_feed(request.query_params)
         rows, next_cursor = selectors.feed(user, asked)
         return Response(
             {
@@ -240,4 +256,4 @@ def actor(request: Request) -> str:
     """How an event names whoever asks."""
     if isinstance(request.user, DevicePrincipal):
         return f"device:{request.user.device.id}"
-    return actor_name(current_user(request))
+    return current_actor(request)

@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -29,13 +30,34 @@ _ids = itertools.count(time.time_ns() // 1_000_000)
 
 
 def stores() -> list[str]:
-    return ["cassandra", "sql"] if STORES == "real" else ["sql"]
+    chosen = {
+        "cluster": ["cassandra", "cassandra-moving"],
+        "real": ["cassandra", "cassandra-parts", "sql"],
+    }
+    return chosen.get(STORES, ["sql"])
+
+
+@cache
+def laid_out(state: str) -> TelemetryStore:
+    """Cassandra with parts of days: all of them, or while days before are moved there."""
+    from telemetry.stores.buckets import Layout, Layouts, State
+    from telemetry.stores.cassandra import CassandraStore
+
+    class Fixed:
+        def get(self) -> Layouts:
+            return Layouts((Layout(20, 6, 10**7, State(state)),))
+
+    store = CassandraStore()
+    store.layouts = Fixed()
+    return store
 
 
 @pytest.fixture(params=stores())
 def store(request: pytest.FixtureRequest) -> TelemetryStore:
     if request.param == "sql":
         return SqlStore()
+    if request.param != "cassandra":
+        return laid_out({"cassandra-parts": "done", "cassandra-moving": "copying"}[request.param])
     from telemetry.stores import telemetry_store
 
     return telemetry_store()
@@ -357,7 +379,8 @@ class TestDeleting:
             found, until = store.find_latest(gone, frozenset({"a"}), until)
             looks += 1
         if store.is_cassandra:
-            assert (looks, found["a"].value) == (3, 1)
+            assert looks > 1
+            assert found["a"].value == 1
             assert latest(store, device, 1) == {"a": 1}
 
     def test_rows_are_counted_by_table(self, store, device):

@@ -59,7 +59,7 @@ def test_nothing_is_trusted_while_an_invalidation_waits(sensor, digest):
     KeyInvalidation.objects.create(digest=digest)
     ApiKey.objects.update(revoked_at="2026-01-01T00:00:00Z")
     with redis() as client:
-        client.delete(key_cache._lease())  # whoever changed it waited for the lease to end
+        client.delete(key_cache.lease_key())  # whoever changed it waited for the lease to end
     assert find_device(sensor.key) is None
     assert not KeyInvalidation.objects.exists()
 
@@ -76,7 +76,7 @@ def test_an_emptied_redis_is_filled_again(sensor, digest):
 def test_a_mark_that_was_evicted_is_not_a_mark_that_agrees(sensor, digest):
     find_device(sensor.key)
     with redis() as client:
-        client.delete(key_cache._mark(digest))
+        client.delete(key_cache.mark_key(digest))
     assert key_cache.find(digest).record is None
 
 

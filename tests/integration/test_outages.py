@@ -1,5 +1,6 @@
 """The plug is pulled on the real servers, one at a time, while the API is used."""
 
+import json
 import time
 
 import pytest
@@ -41,11 +42,11 @@ def relay() -> bool:
     return not Outbox.objects.exists()
 
 
-def export(device, wanted: str):
+def export(device, wanted: str, **query: str):
     """The chunks of an export, as they come."""
     response = Client().get(
         f"/api/v1/telemetry/{device.id}/export",
-        {"start_time": "2020-01-01", "format": wanted},
+        {"start_time": "2020-01-01", "format": wanted, **query},
         headers={"x-api-key": device.key},
     )
     assert response.status_code == 200
@@ -184,14 +185,19 @@ class TestCassandraAway:
             assert sensor.api.post("/telemetry/batch", {"readings": items}).status == 201
         exports = {wanted: export(sensor, wanted) for wanted in ("csv", "ndjson")}
         begun = {"csv": next(exports["csv"]), "ndjson": b""}  # the header
-        begun = {wanted: begun[wanted] + next(chunks) for wanted, chunks in exports.items()}
+        for wanted, chunks in exports.items():  # two pages: a hundred readings, then a thousand
+            begun[wanted] += next(chunks) + next(chunks)
         with killed("cassandra"):
             rest = {wanted: b"".join(chunks) for wanted, chunks in exports.items()}
         for wanted in exports:
             *lines, last = (begun[wanted] + rest[wanted]).decode().splitlines()
-            assert len(lines) == (1001 if wanted == "csv" else 1000)
-            assert "The export broke off after 2023-11-14T22:13:20.999Z" in last
+            assert len(lines) == (1101 if wanted == "csv" else 1100)
+            assert "The export broke off after 2023-11-14T22:13:21.099Z" in last
         eventually(lambda: submit(sensor, 1).status == 201)
+        cursor = json.loads(rest["ndjson"].splitlines()[-1])["cursor"]
+        lines = b"".join(export(sensor, "ndjson", cursor=cursor)).splitlines()
+        values = [json.loads(line)["measurements"]["a"] for line in lines]
+        assert values[:1900] == list(range(1100, 3000))
 
     def test_a_server_that_hangs_is_503_within_two_seconds(self, sensor):
         assert submit(sensor, 0).status == 201

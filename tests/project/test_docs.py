@@ -20,7 +20,7 @@ PAGES = sorted(
         *(ROOT / folder / "README.md" for folder in ("clients/python", "deploy", "samples")),
     }
 )
-OUR_READERS = {"bounded", "choice", "rate", "secret", "env"}
+OUR_READERS = {"bounded", "choice", "rate", "replication", "secret", "env"}
 CODE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)

@@ -35,6 +35,16 @@ def manage(tmp_path: Path, *arguments: str, **variables: str) -> subprocess.Comp
         ({"HISTORY_LIMIT": "many"}, "HISTORY_LIMIT must be a whole number."),
         ({"HISTORY_LIMIT": "0"}, "HISTORY_LIMIT must be from 1 to 100000, not 0."),
         ({"CASSANDRA_HOSTS": "a", "CASSANDRA_CONSISTENCY": "SOME"}, "must be one of ONE,"),
+        ({"CASSANDRA_REPLICATION": "dc1:3,dc2"}, "CASSANDRA_REPLICATION has 'dc2'. Write dc1:3,"),
+        ({"CASSANDRA_REPLICATION": "dc1:16"}, "a datacenter and 1 to 15 copies in each."),
+        (
+            {
+                "CASSANDRA_HOSTS": "a",
+                "CASSANDRA_DATACENTER": "dc1",
+                "CASSANDRA_REPLICATION": "dc2:3",
+            },
+            "CASSANDRA_REPLICATION must have copies in CASSANDRA_DATACENTER",
+        ),
         ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL must be one of"),
         ({"DATABASE_URL": "postgres://u:p@h/d"}, "SECRET_KEY must be set to at least 32"),
         ({"API_KEY_PEPPERS_OLD": "o" * 32 + ",short"}, "Each of API_KEY_PEPPERS_OLD must have"),

@@ -4,20 +4,28 @@ import csv
 import io
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from django.test import Client
+
+from iotflow.lib.errors import error_body
+from telemetry.cursors import HistoryCursor
+from telemetry.encoders import Csv, Ndjson
+from telemetry.parquet import Parquet
 
 NOON = "2024-12-04T12:00:00.000Z"
 
 
 def export(device, **query):
-    """The streamed answer, read whole."""
+    """The streamed answer, read whole: text, or of Parquet the bytes."""
     response = Client().get(
         f"/api/v1/telemetry/{device.id}/export",
         {"start_time": "2020-01-01", **query},
         headers={"x-api-key": device.key},
     )
-    return response, b"".join(response.streaming_content).decode()
+    content = b"".join(response.streaming_content)
+    return response, content if query.get("format") == "parquet" else content.decode()
 
 
 @pytest.fixture
@@ -53,6 +61,56 @@ def test_ndjson_is_what_the_history_says(told):
     assert [json.loads(line) for line in text.splitlines()] == told_history
 
 
+def test_parquet_has_a_row_for_every_value_in_the_column_of_its_type(told):
+    response, content = export(told, format="parquet")
+    assert response["Content-Type"] == "application/vnd.apache.parquet"
+    assert response["Content-Disposition"].endswith(f'"device-{told.id}.parquet"')
+    table = pq.read_table(io.BytesIO(content))
+    assert table.schema.field("timestamp").type == pa.timestamp("ms", tz="UTC")
+    columns = ("measurement", "number", "integer", "boolean", "text", "json", "metadata")
+    rows = [tuple(row[name] for name in columns) for row in table.to_pylist()]
+    assert rows == [
+        ("n", 3.0, 3, None, None, None, None),
+        ("on", None, None, True, None, None, None),
+        ("t", 21.5, None, None, None, None, None),
+        ("note", None, None, None, 'a "b", c\nd', None, None),
+        ("o", None, None, None, None, '{"x":[1]}', None),
+        ("note", None, None, None, "=1+1", None, '{"m":1}'),
+        ("t", -2.0, -2, None, None, None, '{"m":1}'),
+    ]
+    assert table["timestamp"][0].as_py().isoformat() == "2024-12-04T12:00:00+00:00"
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_with_a_cursor_it_goes_on_behind_a_time(told, order):
+    query = {"start_time": "2020-01-01", "order": order}
+    cursor = told.api.get(f"/telemetry/{told.id}", limit=1, **query).json["next_cursor"]
+    whole, rest = (
+        export(told, format="ndjson", order=order, **more)[1].splitlines()
+        for more in ({}, {"cursor": cursor})
+    )
+    assert rest == whole[1:]
+    _, text = export(told, order=order, cursor=cursor, fields="t")
+    assert len(text.splitlines()) == 2
+    _, content = export(told, format="parquet", order=order, cursor=cursor)
+    assert len(set(pq.read_table(io.BytesIO(content))["timestamp"])) == 2
+
+
+def test_what_broke_off_does_not_look_complete(told):
+    assert json.loads(Ndjson().break_off("It broke off.", "abc")) == {
+        **error_body(503, "It broke off."),
+        "cursor": "abc",
+    }
+    assert Csv(["a"]).break_off("It broke off.", None) == b"error: It broke off.\r\n"
+    assert Csv(["a"]).break_off("It broke off.", "abc") == (
+        b"error: It broke off. Go on with cursor=abc\r\n"
+    )
+    encoder = Parquet()
+    content = encoder.begin() + encoder.encode([]) + encoder.break_off("It broke off.", "abc")
+    with pytest.raises(pa.ArrowInvalid):
+        pq.read_table(io.BytesIO(content))
+
+
 def test_fields_order_and_range_narrow_it(told):
     _, text = export(told, fields="t", order="desc", end_time="2024-12-05")
     assert text.splitlines() == [
@@ -75,10 +133,17 @@ def test_it_goes_on_past_a_page_without_end(sensor):
 def test_a_device_without_readings_has_an_empty_file(sensor):
     assert export(sensor)[1] == "timestamp\r\n"
     assert export(sensor, format="ndjson")[1] == ""
+    assert pq.read_table(io.BytesIO(export(sensor, format="parquet")[1])).num_rows == 0
 
 
 def test_what_is_wrong_is_named(sensor, bob):
-    for query, wrong in (({"format": "xlsx"}, "format"), ({"order": "up"}, "order")):
+    cursor = HistoryCursor(descending=True, start=0, end=1, after=1).encode()
+    for query, wrong in (
+        ({"format": "xlsx"}, "format"),
+        ({"order": "up"}, "order"),
+        ({"cursor": "nonsense"}, "cursor"),
+        ({"cursor": cursor}, "cursor"),
+    ):
         answer = sensor.api.get(f"/telemetry/{sensor.id}/export", **query)
         assert (answer.status, answer.fields()) == (400, {wrong})
     assert bob.api.get(f"/telemetry/{sensor.id}/export").status == 404

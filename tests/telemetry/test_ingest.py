@@ -50,7 +50,7 @@ def stored(sensor) -> list[dict]:
 
 def attempt(submission: Submission) -> int | type[Exception]:
     try:
-        return ingest.submit(submission)
+        return ingest.submit(submission).time
     except (Refused, StoreAway) as error:
         return type(error)
 
@@ -114,7 +114,7 @@ def test_stopping_finishes_what_is_queued(sensor, submission, slow):
     answers: list[int] = []
     threads = [
         threading.Thread(
-            target=lambda n=n: answers.append(committer.submit(submission(NOON + n, a=n)))
+            target=lambda n=n: answers.append(committer.submit(submission(NOON + n, a=n)).time)
         )
         for n in range(5)
     ]

@@ -40,7 +40,7 @@ def at(monkeypatch):
         now = NOON
 
     monkeypatch.setattr(rollups, "now_ms", lambda: At.now)
-    monkeypatch.setattr(Rolling, "_is_there", lambda self: True)
+    monkeypatch.setattr(rollups, "type_of", lambda device_id: "")
     return At
 
 
@@ -63,7 +63,7 @@ def roll(device):
 
 
 def planned(device, start, stop, calendar, wanted="stddev"):
-    source = Source(device, "t", start, stop, Budget(FAR))
+    source = Source(device, "", "t", start, stop, Budget(FAR))
     return as_windows(source.summaries(calendar, wanted), calendar)
 
 
@@ -207,10 +207,11 @@ def test_a_plan_reads_days_hours_and_open_edges_without_gaps():
     assert lengths(plan(Progress(None, ()), start, stop, in_days=True)) == [(start, stop, 0)]
 
 
-def test_rollups_that_expire_are_not_relied_on(settings):
-    settings.ROLLUP_RETENTION_DAYS = 1
-    assert lengths(plan(Progress(NOON, ()), NOON - DAY, NOON, in_days=False)) == [
-        (NOON - DAY, NOON, 0)
+def test_rollups_that_may_have_expired_are_not_relied_on():
+    start, kept = NOON - 3 * HOUR, NOON - 90 * MINUTE
+    assert lengths(plan(Progress(NOON, ()), start, NOON, kept=kept, in_days=False)) == [
+        (start, NOON - HOUR, 0),
+        (NOON - HOUR, NOON, HOUR),
     ]
 
 

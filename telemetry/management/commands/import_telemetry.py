@@ -1,9 +1,10 @@
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.conf import settings
@@ -16,14 +17,30 @@ from iotflow.lib.batches import batched
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import EARLIEST, now_ms
 from telemetry.backfill import Backfill, Sample
-from telemetry.importing import BadFile, CsvFile, Noted, Tally, span
+from telemetry.bookmark import Bookmark, Place
+from telemetry.importing import BadFile, BadRow, CsvFile, Noted, Row, Tally, span
+from telemetry.management.naming import find_device, readings
+from telemetry.ndjsonfile import NdjsonFile
+from telemetry.parameters import FORMATS
 
-ID_DIGITS = 18
+ENDINGS = {".ndjson": "ndjson", ".jsonl": "ndjson", ".parquet": "parquet"}  # else CSV
+Rows = Iterable[Row | BadRow]
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """How a file is read; without `time` it is one that an export wrote."""
+
+    format: str
+    time: str | None
+    zone: ZoneInfo
+    mapping: dict[str, str] | None
 
 
 class Command(BaseCommand):
     help = (
-        "Import readings from a CSV file with a header. Rows that cannot be stored are skipped "
+        "Import readings of one device from CSV with a header, NDJSON or Parquet: what "
+        "export_telemetry wrote, or with --time any table. Rows that cannot be stored are skipped "
         "whole and named; importing the same file again stores nothing twice, and rows of one "
         "time are one reading."
     )
@@ -32,7 +49,12 @@ class Command(BaseCommand):
         parser.add_argument("file", type=Path, metavar="FILE")
         parser.add_argument("--device", required=True, metavar="NAME_OR_ID")
         parser.add_argument("--owner", metavar="USERNAME", help="Whose device, by username.")
-        parser.add_argument("--time", required=True, metavar="COLUMN", help="Column of times.")
+        parser.add_argument(
+            "--format", choices=FORMATS, help="Default: by the name's ending, else csv."
+        )
+        parser.add_argument(
+            "--time", metavar="COLUMN", help="Column of times; not for what was exported."
+        )
         parser.add_argument(
             "--tz", default="UTC", metavar="ZONE", help="Of times that name none; default UTC."
         )
@@ -47,7 +69,10 @@ class Command(BaseCommand):
             "--shift-to-now",
             action="store_true",
             help="Move all times by one constant so that the newest is now. Reads the file twice; "
-            "another import with it moves them anew.",
+            "another import with it moves them anew, unless it resumes.",
+        )
+        parser.add_argument(
+            "--resume", action="store_true", help="Go on where an import of this file broke off."
         )
         parser.add_argument("--dry-run", action="store_true", help="Say what would be imported.")
 
@@ -62,44 +87,65 @@ class Command(BaseCommand):
             raise CommandError(f"The database cannot be used: {error}") from error
 
     def _import(self, options: dict[str, Any]) -> str:
-        csv = {"time": options["time"], "zone": zone(options["tz"]), "mapping": mapping(options)}
-        path = options["file"]
+        path, how = options["file"], how_to_read(options)
         device = find_device(options["device"], options["owner"])
-        shift = self._shift(path, csv) if options["shift_to_now"] else 0
+        bookmark = Bookmark(path, device.pk, how, options["shift_to_now"])
+        place = bookmark.read() if options["resume"] else None
+        if place is None:
+            place = Place(shift=self._shift(path, how) if options["shift_to_now"] else 0)
+        else:
+            self.stdout.write(f"Going on behind {unit(how)} {place.line:,}.")
+        tally = Tally(bad=Noted(unit(how)), doubtful=Noted(unit(how)))
         if options["dry_run"]:
-            return self._dry_run(path, csv, shift, device)
-        backfill, tally = Backfill(device), Tally()
-        details = {"shifted_ms": shift} if shift else {}
+            return self._dry_run(path, how, place, device, tally)
+        backfill = Backfill(device)
+        details = {"shifted_ms": place.shift} if place.shift else {}
         try:
-            self._store(path, csv, shift, backfill, tally)
+            self._store(path, how, place, backfill, tally, bookmark)
         except Device.DoesNotExist as error:
             raise CommandError("The device was deleted; what was imported goes with it.") from error
-        except (StoreAway, OSError, KeyboardInterrupt) as error:
+        except (StoreAway, OSError, BadFile, KeyboardInterrupt) as error:
             if backfill.stored:
                 with suppress(DatabaseError):
                     backfill.finish(path.name, "system", {**details, "complete": False})
-            elif isinstance(error, OSError):
+            elif isinstance(error, OSError | BadFile):
                 raise
-            raise CommandError(broken_off(error, backfill.stored, bool(shift))) from error
+            raise CommandError(broken_off(error, backfill.stored)) from error
+        bookmark.remove()
         backfill.finish(path.name, "system", {**details, "rows_skipped": tally.bad.count})
         self._tell(tally, options["tz"])
         imported = readings(backfill.stored - tally.repeated)
         return f"{imported} imported{skipped(tally.bad)}."
 
     def _store(
-        self, path: Path, csv: dict[str, Any], shift: int, backfill: Backfill, tally: Tally
+        self,
+        path: Path,
+        how: How,
+        place: Place,
+        backfill: Backfill,
+        tally: Tally,
+        bookmark: Bookmark,
     ) -> None:
-        with opened(path, csv) as rows:
-            for group in batched(tally.good(rows), settings.IMPORT_GROUP):
-                samples = [Sample(row.time + shift, row.values, row.line) for row in group]
-                for refused, reason in backfill.write(samples):
-                    tally.bad.add(refused.line, reason)
+        """Store what is behind the place, and keep the place that was reached."""
+        with opened(path, how) as rows:
+            groups = batched(samples(tally.good(behind(rows, place)), place), settings.IMPORT_GROUP)
+            try:
+                with closing(backfill.write_all(groups)) as written:
+                    for group, refusals in written:
+                        for refused, reason in refusals:
+                            tally.bad.add(refused.line, reason)
+                        place = Place(group[-1].line, place.shift)
+                        bookmark.note(place)
+            except BaseException:
+                with suppress(OSError):
+                    bookmark.keep(place)
+                raise
 
-    def _shift(self, path: Path, csv: dict[str, Any]) -> int:
+    def _shift(self, path: Path, how: How) -> int:
         """What to add to every time, from a pass over the whole file."""
         self.stdout.write("Reading the file once for its newest time.")
         tally = Tally()
-        with opened(path, csv) as rows:
+        with opened(path, how) as rows:
             for _ in tally.good(rows):
                 pass
         shift = now_ms() - tally.latest if tally.rows else 0
@@ -107,15 +153,14 @@ class Command(BaseCommand):
             raise CommandError("The times span too many years to be shifted.")
         return shift
 
-    def _dry_run(self, path: Path, csv: dict[str, Any], shift: int, device: Device) -> str:
-        tally = Tally()
-        with opened(path, csv) as rows:
-            for _ in tally.good(rows):
+    def _dry_run(self, path: Path, how: How, place: Place, device: Device, tally: Tally) -> str:
+        with opened(path, how) as rows:
+            for _ in tally.good(behind(rows, place)):
                 pass
-        self._tell(tally, str(csv["zone"]))
+        self._tell(tally, str(how.zone))
         self.stdout.write(f"Device: {device.name} (id {device.pk}) of {device.owner.username}")
         if tally.rows:
-            self.stdout.write(f"Times: {span(tally, shift)}")
+            self.stdout.write(f"Times: {span(tally, place.shift)}")
             self.stdout.write(f"Measurements: {', '.join(sorted(tally.measurements))}")
         return (
             f"{readings(tally.readings)} would be imported{skipped(tally.bad)}. "
@@ -125,7 +170,7 @@ class Command(BaseCommand):
     def _tell(self, tally: Tally, zone: str) -> None:
         """What was skipped, and what was in doubt, by line."""
         for line, reason in tally.bad.first:
-            self.stdout.write(f"  line {line} skipped: {reason}")
+            self.stdout.write(f"  {tally.bad.unit} {line} skipped: {reason}")
         if tally.bad.more:
             self.stdout.write(f"  and {tally.bad.more:,} more")
         if tally.repeated:
@@ -134,7 +179,9 @@ class Command(BaseCommand):
                 "reading, in which the last value counts."
             )
         if tally.doubtful.count:
-            examples = "; ".join(f"line {line}: {what}" for line, what in tally.doubtful.first[:3])
+            examples = "; ".join(
+                f"{tally.doubtful.unit} {line}: {what}" for line, what in tally.doubtful.first[:3]
+            )
             self.stdout.write(
                 f"Warning: a change of clocks in {zone} skips or repeats {tally.doubtful.count:,} "
                 f"local time(s) ({examples}). The offset before the change was taken."
@@ -142,7 +189,7 @@ class Command(BaseCommand):
 
 
 @contextmanager
-def opened(path: Path, csv: dict[str, Any]) -> Iterator[CsvFile]:
+def opened(path: Path, how: How) -> Iterator[Rows]:
     """The file open for one pass, with a bar of its bytes where somebody looks at a terminal."""
     with (
         path.open("rb") as file,
@@ -150,46 +197,55 @@ def opened(path: Path, csv: dict[str, Any]) -> Iterator[CsvFile]:
             total=size_of(file.fileno()), unit="B", unit_scale=True, desc=path.name, disable=None
         ) as bar,
     ):
-        yield CsvFile(file, advance=bar.update, **csv)
+        yield rows_of(file, how, bar)
 
 
-def broken_off(error: BaseException, stored: int, shifted: bool) -> str:
+def rows_of(file: IO[bytes], how: How, bar: Any) -> Rows:
+    if how.format == "ndjson":
+        return NdjsonFile(file, zone=how.zone, advance=bar.update)
+    table = {"time": how.time, "zone": how.zone, "mapping": how.mapping, "advance": bar.update}
+    if how.format == "csv":
+        return CsvFile(file, **table)
+    from telemetry.parquetfile import ParquetFile  # a large library, for those who want it
+
+    return ParquetFile(file, **table)
+
+
+def behind(rows: Rows, place: Place) -> Rows:
+    return (row for row in rows if row.line > place.line)
+
+
+def samples(rows: Iterable[Row], place: Place) -> Iterator[Sample]:
+    for row in rows:
+        yield Sample(row.time + place.shift, row.values, row.line, row.metadata)
+
+
+def unit(how: How) -> str:
+    return "row" if how.format == "parquet" else "line"
+
+
+def how_to_read(options: dict[str, Any]) -> How:
+    """The options as How. CommandError for what cannot be meant."""
+    wanted = options["format"] or ENDINGS.get(options["file"].suffix.lower(), "csv")
+    how = How(wanted, options["time"], zone(options["tz"]), mapping(options))
+    if how.time is not None and wanted == "ndjson":
+        raise CommandError("--time is for tables; a line of NDJSON names its “timestamp”.")
+    if how.mapping is not None and how.time is None:
+        raise CommandError("--map goes with --time; what was exported has its names.")
+    return how
+
+
+def broken_off(error: BaseException, stored: int) -> str:
     what = "Interrupted." if isinstance(error, KeyboardInterrupt) else str(error)
-    if shifted:
-        again = (
-            "Another import with --shift-to-now moves the times anew, so that these would be "
-            "there twice: delete them first."
-        )
-    else:
-        again = "Running the same import again is safe: nothing is stored twice."
-    return f"{what} {readings(stored)} safely stored. {again}"
+    return (
+        f"{what} {readings(stored)} safely stored. "
+        "Run the same import again with --resume to go on; nothing is stored twice."
+    )
 
 
 def size_of(descriptor: int) -> int | None:
     status = os.fstat(descriptor)
     return status.st_size if stat.S_ISREG(status.st_mode) else None
-
-
-def find_device(name_or_id: str, owner: str | None) -> Device:
-    """The device of this id, else of this name. CommandError where there is none or several."""
-    devices = Device.objects.select_related("owner")
-    if owner is not None:
-        devices = devices.filter(owner__username__iexact=owner)
-    of_whom = "" if owner is None else f" of {owner}"
-    if name_or_id.isascii() and name_or_id.isdigit() and len(name_or_id) <= ID_DIGITS:
-        by_id: Device | None = devices.filter(pk=int(name_or_id)).first()
-        if by_id is not None:
-            return by_id
-    found: list[Device] = list(devices.filter(name=name_or_id)[:10])
-    if not found:
-        raise CommandError(f"There is no device{of_whom} with the name or id “{name_or_id}”.")
-    if len(found) > 1:
-        choices = ", ".join(f"{device.pk} ({device.owner.username})" for device in found)
-        raise CommandError(
-            f"Several devices are named “{name_or_id}”: {choices}. "
-            "Give --owner USERNAME, or the id as --device."
-        )
-    return found[0]
 
 
 def zone(name: str) -> ZoneInfo:
@@ -214,10 +270,6 @@ def mapping(options: dict[str, Any]) -> dict[str, str] | None:
             raise CommandError(f"--map names column “{column}” twice.")
         columns[column] = measurement
     return columns
-
-
-def readings(count: int) -> str:
-    return f"{count:,} reading{'' if count == 1 else 's'}"
 
 
 def skipped(bad: Noted) -> str:

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from devices.models import Device
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import EARLIEST, LATEST, NotATime, now_ms, parse_ms
-from telemetry.management.commands.import_telemetry import find_device
+from telemetry.management.naming import find_device
 from telemetry.rollups import SETTLE_MS, Rolling
 from telemetry.stores import rollup_store
 

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('telemetry', '0002_ranges_and_batches'),
+        ('telemetry', '0003_retention'),
     ]
 
     operations = [

@@ -1,0 +1,124 @@
+"""Whether devices' requests go ahead: their keys are still good, and their limits allow them.
+
+For keys that this process knows (devices.key_cache) this is one round trip to Redis, for any number
+of requests together. What cannot be decided so goes the long way: authentication asks Redis and the
+database, throttles charge.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from devices import key_cache
+from devices.key_cache import Known
+from iotflow.lib.ratelimit import (
+    LIMITS,
+    Charge,
+    Demand,
+    Verdict,
+    arguments,
+    demands_of,
+    outcomes,
+    verdict,
+)
+from iotflow.lib.redis import Script, redis
+
+CLOCK_SECONDS = 3600
+# Keys: the lease; of each claim the mark, the clock and the hash ("" for none), then its limits.
+# Arguments: how long a clock is kept; of each claim the mark that is expected, the earliest time
+# its clock may give, how many limits, and what `take` is to know of them.
+# Answers: how many ms the lease still lasts, and nothing else where there is none; of each claim 0
+# where the mark is another one, else the time, what its limits say, and the hash. A claim that its
+# limits refuse gets neither.
+ADMIT = Script(
+    LIMITS
+    + """
+local lease = redis.call('PTTL', KEYS[1])
+if lease <= 0 then return {lease} end
+
+local function give(clock, earliest)
+    local last = tonumber(redis.call('GET', clock) or '0')
+    local given = string.format('%.0f', math.max(tonumber(earliest), last + 1))
+    redis.call('SET', clock, given, 'EX', ARGV[1])
+    return given
+end
+
+local answers, k, a = {lease}, 2, 2
+while k <= #KEYS do
+    local limits = tonumber(ARGV[a + 2])
+    if redis.call('GET', KEYS[k]) == ARGV[a] then
+        local keys, given, states, hash = {}, '', {}, {}
+        for i = 1, limits do keys[i] = KEYS[k + 2 + i] end
+        if take(keys, {unpack(ARGV, a + 3, a + 2 + 4 * limits)}, states) then
+            if KEYS[k + 1] ~= '' then given = give(KEYS[k + 1], ARGV[a + 1]) end
+            if KEYS[k + 2] ~= '' then hash = redis.call('HGETALL', KEYS[k + 2]) end
+        end
+        answers[#answers + 1] = {given, states, hash}
+    else
+        answers[#answers + 1] = 0
+    end
+    k, a = k + 3 + limits, a + 3 + 4 * limits
+end
+return answers
+"""
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A request by a key that this process knows, and what it is charged.
+
+    `clock` is where a time is given that is never the same twice, `earliest` in ms; `hash` what is
+    read with it.
+    """
+
+    digest: str
+    known: Known
+    demands: Sequence[Demand]
+    clock: str = ""
+    earliest: int = 0
+    hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Whether the limits let a claim through, the time it was given and the hash it asked for."""
+
+    verdict: Verdict
+    time: int | None
+    hash: dict[bytes, bytes]
+
+
+def claim(digest: str, known: Known, charges: Iterable[Charge], **wanted: Any) -> Claim:
+    return Claim(digest, known, demands_of(charges), **wanted)
+
+
+def admit(claims: Sequence[Claim]) -> list[Admission | None]:
+    """Charge each claim whose key is still good; None for one that has to go the long way.
+
+    Raises StoreAway.
+    """
+    keys: list[str] = [key_cache.lease_key()]
+    parameters: list[str | int] = [CLOCK_SECONDS]
+    for one in claims:
+        keys += (key_cache.mark_key(one.digest), one.clock, one.hash)
+        keys += [demand.key for demand in one.demands]
+        parameters += (one.known.mark, one.earliest, len(one.demands), *arguments(one.demands))
+    with redis() as client:
+        lease, *answers = ADMIT(client, keys, parameters)
+    key_cache.lease_lasts(lease)
+    if not answers:
+        return [None] * len(claims)
+    return [_admission(one, answer) for one, answer in zip(claims, answers, strict=True)]
+
+
+def _admission(one: Claim, answer: Any) -> Admission | None:
+    if answer == 0:
+        key_cache.known.forget(one.digest)
+        return None
+    time, flat, fields = answer
+    return Admission(
+        verdict(one.demands, outcomes(flat), in_redis=True),
+        int(time) if time else None,
+        dict(zip(fields[::2], fields[1::2], strict=True)),
+    )

@@ -1,0 +1,107 @@
+"""The short way for devices: no session, no negotiation, one round trip to Redis.
+
+It is taken where this process knows the key and nothing about the request is out of the ordinary;
+whatever else there is to say about a request is said on the long way, by Django REST framework.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, cast
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import Resolver404, resolve
+from django.utils import timezone
+from rest_framework.views import APIView
+
+from devices import admission, key_cache, keys
+from devices.admission import Admission, Claim
+from devices.key_cache import Known
+from iotflow.lib import counters, json
+from iotflow.lib.errors import StoreAway
+from iotflow.lib.ratelimit import State
+from iotflow.lib.throttles import rate_headers, refused
+
+
+class DirectView(APIView):
+    """A view with a short way for devices, for requests with the method `direct_method`."""
+
+    direct_method: ClassVar[str]
+
+    def direct(self, request: HttpRequest, *args: Any, **parts: Any) -> HttpResponse | None:
+        """The answer; None where the request has to go the long way."""
+        raise NotImplementedError
+
+    def refuse(
+        self, request: HttpRequest, error: Exception, args: Any, parts: Any
+    ) -> HttpResponseBase:
+        """What the long way answers to this error, which nothing is charged for any more."""
+        self.args, self.kwargs = args, parts
+        self.headers: dict[str, str] = self.default_response_headers
+        self.is_charged = True
+        self.request = self.initialize_request(request, *args, **parts)
+        response = self.handle_exception(error)
+        return self.finalize_response(self.request, response, *args, **parts).render()
+
+
+class ShortWay:
+    """Middleware: what a DirectView can answer at once needs nothing that comes after this."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if "HTTP_X_API_KEY" in request.META:
+            key_cache.renew_if_due()
+            response = self._answer(request)
+            if response is not None:
+                return response
+        return self.get_response(request)
+
+    def _answer(self, request: HttpRequest) -> HttpResponseBase | None:
+        try:
+            match = resolve(request.path_info)
+        except Resolver404:
+            return None
+        view_class = getattr(match.func, "view_class", None)
+        if view_class is None or request.method != getattr(view_class, "direct_method", None):
+            return None
+        view = view_class()
+        try:
+            response: HttpResponse | None = view.direct(request, *match.args, **match.kwargs)
+        except Exception as error:
+            return cast(HttpResponseBase, view.refuse(request, error, match.args, match.kwargs))
+        return response
+
+
+def known_key(request: HttpRequest) -> tuple[str, Known] | None:
+    """The digest of the request's key and what this process knows of it; None for nothing."""
+    key = request.META["HTTP_X_API_KEY"]
+    digest = keys.digest(key, settings.API_KEY_PEPPER)
+    known = key_cache.known.get(digest)
+    if known is None or known.record.expired(timezone.now()):
+        return None
+    return digest, known
+
+
+def admitted(one: Claim) -> Admission | None:
+    """A claim by itself; None where it has to go the long way. Raises TooManyRequests."""
+    try:
+        [answer] = admission.admit([one])
+    except StoreAway:
+        return None
+    if answer is None:
+        return None
+    if answer.verdict.refusal is not None:
+        raise refused(answer.verdict.refusal, answer.verdict.states)
+    counters.count("keys.hits")
+    return answer
+
+
+def respond(body: Any, states: Iterable[State], status: int = 200) -> HttpResponse:
+    """JSON, and how the limits stand."""
+    response = HttpResponse(json.dumps(body), status=status, content_type="application/json")
+    if states:
+        for name, value in rate_headers(list(states)).items():
+            response.headers[name] = value
+    return response

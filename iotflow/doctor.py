@@ -1,0 +1,109 @@
+"""What `manage.py doctor` looks at. A check is a function that yields findings; add it to CHECKS.
+
+A check may raise StoreAway or DatabaseError: what it needs is away or has no tables, which the
+checks before it say.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from django.core.checks import WARNING as SERIOUS
+from django.core.checks import run_checks
+from django.db import DatabaseError, connections
+from django.db.migrations.executor import MigrationExecutor
+
+from events import outbox
+from events.models import Outbox
+from iotflow import health
+from iotflow.lib.errors import StoreAway
+from iotflow.lib.findings import Finding, Level, ok, problem, warning
+from telemetry import diagnosis
+
+OUTBOX_SECONDS = 60
+NAMED = 5
+NAMES = {
+    "database": "The database (DATABASE_URL)",
+    "telemetry": "The telemetry store (CASSANDRA_HOSTS)",
+    "cache": "Redis (REDIS_URL)",
+    "events": "The event log (MONGODB_URI)",
+}
+Check = Callable[[], Iterable[Finding]]
+
+
+def settings() -> Iterator[Finding]:
+    """What `manage.py check` finds."""
+    messages = run_checks()
+    for message in messages:
+        level = Level.PROBLEM if message.level > SERIOUS else Level.WARNING
+        yield Finding(level, f"{message.id}: {message.msg}", message.hint or "")
+    if not messages:
+        yield ok("The settings go together.")
+
+
+def stores() -> Iterator[Finding]:
+    """Whether each store answers, and its version."""
+    for name, store in health.stores().items():
+        if store.up:
+            yield ok(f"{NAMES[name]} answers: {store.version}, {store.milliseconds} ms.")
+        else:
+            yield problem(
+                f"{NAMES[name]} does not answer, or not yet.",
+                "Start it, or correct the variable; where its tables lack, `setup_stores` first.",
+            )
+
+
+def migrations() -> Iterator[Finding]:
+    """Whether the tables are those of this version."""
+    for alias in ("default", "events"):
+        executor = MigrationExecutor(connections[alias])
+        plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        if plan:
+            names = [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
+            more = ", …" if len(names) > NAMED else ""
+            yield problem(
+                f"Database “{alias}” lacks {len(plan)} migration(s): "
+                f"{', '.join(names[:NAMED])}{more}.",
+                "Run `python manage.py setup_stores`.",
+            )
+        else:
+            yield ok(f"Database “{alias}” has every migration.")
+
+
+def events() -> Iterator[Finding]:
+    """Events that wait for the event log."""
+    count, age = Outbox.objects.count(), outbox.age_seconds()
+    text = f"{count} event(s) wait in the outbox"
+    if age < OUTBOX_SECONDS:
+        yield ok(f"{text}.")
+    else:
+        yield warning(
+            f"{text}, the oldest for {age:,.0f} s.",
+            "The event log or the worker is away: `python manage.py worker` delivers them.",
+        )
+
+
+CHECKS: dict[str, Check] = {
+    "settings": settings,
+    "stores": stores,
+    "migrations": migrations,
+    "tables": diagnosis.tables,
+    "retention": diagnosis.retention,
+    "events": events,
+    "deletions": diagnosis.waiting,
+}
+
+
+def examine() -> Iterator[tuple[str, Finding]]:
+    """Every check's findings, by its name, as they come."""
+    for name, check in CHECKS.items():
+        try:
+            for finding in check():
+                yield name, finding
+        except (StoreAway, DatabaseError) as error:
+            text = str(error).strip().splitlines()
+            reason = text[0] if text else type(error).__name__
+            yield (
+                name,
+                warning(
+                    f"This cannot be looked at now: {reason}", "See to the problems above first."
+                ),
+            )

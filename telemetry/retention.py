@@ -1,0 +1,229 @@
+"""How long telemetry is kept, by device type and measurement.
+
+Each process knows the policies as one small table in memory, which a thread of a moment reads
+again every FRESH_SECONDS while it is used: nobody waits for that, and with the database away what
+is known goes on to hold. A process that could never read them keeps everything for ever, for what
+is kept too long can still be purged.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.db import DatabaseError, connections
+
+from telemetry.models import RetentionPolicy
+from telemetry.readings import Errors, Reading, printable
+
+logger = logging.getLogger(__name__)
+FRESH_SECONDS = 5.0
+REMEMBERED = 10_000
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Days that values, and what is rolled up of them, are kept; 0 is for ever.
+
+    `device_type` is empty for any. `measurement` is a name, the beginning of names with a `*`
+    behind, or empty for any. Without `rollup_days` ROLLUP_RETENTION_DAYS counts.
+    """
+
+    device_type: str
+    measurement: str
+    days: int
+    rollup_days: int | None = None
+
+    @property
+    def rank(self) -> tuple[int, int, bool]:
+        """Of the rules that cover a value the highest counts: a name before the longest beginning
+        before any, and among those one for its type before one for all.
+        """
+        is_beginning = self.measurement.endswith("*")
+        exactness = 0 if not self.measurement else 1 if is_beginning else 2
+        return exactness, len(self.measurement) if is_beginning else 0, bool(self.device_type)
+
+    @property
+    def kept_rollup_days(self) -> int:
+        return settings.ROLLUP_RETENTION_DAYS if self.rollup_days is None else self.rollup_days
+
+    def covers(self, device_type: str, measurement: str) -> bool:
+        """Whether it is about all of these; `measurement` is a name, or written as here."""
+        return self.device_type in ("", device_type) and _covers(self.measurement, measurement)
+
+
+class Rules:
+    """A table of rules, and what was looked up in it."""
+
+    def __init__(self, rules: Iterable[Rule] = ()) -> None:
+        self.ranked = sorted(rules, key=lambda rule: rule.rank, reverse=True)
+        self._found: dict[tuple[str, str], Rule | None] = {}
+
+    def find(self, device_type: str, measurement: str) -> Rule | None:
+        """The rule that counts; None where TELEMETRY_RETENTION_DAYS does."""
+        if not self.ranked:
+            return None
+        place = device_type, measurement
+        if place not in self._found:
+            if len(self._found) >= REMEMBERED:
+                self._found = {}
+            found = (rule for rule in self.ranked if rule.covers(*place))
+            self._found[place] = rule = next(found, None)
+            return rule
+        return self._found.get(place)
+
+    def days(self, device_type: str, measurement: str) -> int:
+        """How many days a value is kept, counted from its own time; 0 for ever."""
+        rule = self.find(device_type, measurement)
+        return settings.TELEMETRY_RETENTION_DAYS if rule is None else rule.days
+
+    def rollup_days(self, device_type: str, measurement: str) -> int:
+        """The same for what is rolled up of the values."""
+        rule = self.find(device_type, measurement)
+        return settings.ROLLUP_RETENTION_DAYS if rule is None else rule.kept_rollup_days
+
+    def expiry(self, device_type: str, measurement: str, time: int) -> int | None:
+        """When a value of that time expires, in ms; None for never."""
+        days = self.days(device_type, measurement)
+        return time + DAY_MS * days if days else None
+
+    def expiries(self, reading: Reading) -> dict[str, int | None]:
+        """The same for each value of a reading, and under no name for its metadata, which goes
+        with the last of them.
+        """
+        if not self.ranked and not settings.TELEMETRY_RETENTION_DAYS:
+            return dict.fromkeys((*reading.values, ""))
+        found = {
+            name: self.expiry(reading.device_type, name, reading.time) for name in reading.values
+        }
+        finite = [expires for expires in found.values() if expires is not None]
+        is_finite = len(finite) == len(found)
+        return {**found, "": max(finite, default=reading.time) if is_finite else None}
+
+    def keeping(self, device_type: str) -> "Keeping":
+        """What holds for devices of this type, by measurement as rules write it, best rank first;
+        the last is for any.
+        """
+        days: dict[str, int] = {}
+        for rule in self.ranked:
+            if rule.device_type in ("", device_type):
+                days.setdefault(rule.measurement, rule.days)
+        days.setdefault("", settings.TELEMETRY_RETENTION_DAYS)
+        return Keeping(days)
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """Days by measurement, for one type of device."""
+
+    days: dict[str, int]
+
+    def of(self, measurement: str) -> int:
+        return next(days for pattern, days in self.days.items() if _covers(pattern, measurement))
+
+    @property
+    def longest(self) -> int:
+        """Nothing is kept for longer; 0 where something is kept for ever."""
+        return 0 if 0 in self.days.values() else max(self.days.values())
+
+    @property
+    def shortest(self) -> int:
+        """Everything is kept for as long; 0 where that is for ever."""
+        return min(filter(None, self.days.values()), default=0)
+
+
+class Table:
+    """The rules as this process knows them."""
+
+    def __init__(self) -> None:
+        self._rules: Rules | None = None
+        self._until = 0.0
+        self._lock = threading.Lock()
+
+    def rules(self) -> Rules:
+        """What is known; only whoever asks first, in all the process's life, waits for a query."""
+        if self._rules is None:
+            with self._lock:
+                if self._rules is None:
+                    self._read()
+        elif time.monotonic() > self._until and self._lock.acquire(blocking=False):
+            threading.Thread(target=self._renew, name="retention", daemon=True).start()
+        assert self._rules is not None
+        return self._rules
+
+    def reload(self) -> None:
+        """Read it now, for this process has changed it."""
+        with self._lock:
+            self._read()
+
+    def put(self, rules: Rules) -> None:
+        self._rules, self._until = rules, time.monotonic() + FRESH_SECONDS
+
+    def _read(self) -> None:
+        try:
+            read = Rules(stored_rules())
+        except DatabaseError as error:
+            logger.info("the policies of retention cannot be read: %s", error)
+            read = self._rules or FOR_EVER
+        # What was looked up stays with a table that is the same.
+        is_same = self._rules is not None and self._rules.ranked == read.ranked
+        self.put(self._rules if is_same and self._rules is not None else read)
+
+    def _renew(self) -> None:
+        try:
+            self._read()
+        except Exception:  # whatever it is, what is known still holds
+            logger.exception("the policies of retention were not read")
+        finally:
+            connections.close_all()
+            self._lock.release()
+
+
+FOR_EVER = Rules([Rule("", "", 0, 0)])
+table = Table()
+rules = table.rules
+
+
+def stored_rules() -> list[Rule]:
+    columns = "device_type", "measurement", "days", "rollup_days"
+    return [Rule(*row) for row in RetentionPolicy.objects.values_list(*columns)]
+
+
+def days(device_type: str, measurement: str) -> int:
+    """How many days a value is kept, counted from its own time; 0 for ever. No query."""
+    return rules().days(device_type, measurement)
+
+
+def rollup_days(device_type: str, measurement: str) -> int:
+    """How many days what is rolled up of the values is kept; 0 for ever. No query."""
+    return rules().rollup_days(device_type, measurement)
+
+
+def age_errors(device_type: str, values: Any, time: int, now: int) -> Errors:
+    """The values that are older than they are kept; the time, where all of them are."""
+    known = rules()
+    old = {
+        name: limit
+        for name in values
+        if (limit := known.days(device_type, name)) and time <= now - DAY_MS * limit
+    }
+    if old and len(old) == len(values):
+        return {"timestamp": [f"Older than the {in_days(max(old.values()))} that it is kept."]}
+    return {
+        f"data.{printable(name)}": [f"Older than the {in_days(limit)} that it is kept."]
+        for name, limit in old.items()
+    }
+
+
+def in_days(count: int) -> str:
+    return f"{count:,} day{'' if count == 1 else 's'}"
+
+
+def _covers(pattern: str, measurement: str) -> bool:
+    if pattern.endswith("*"):
+        return measurement.startswith(pattern[:-1])
+    return pattern in ("", measurement)

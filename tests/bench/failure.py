@@ -1,0 +1,2 @@
+class Failure(Exception):
+    """The benchmark cannot run; the message says what to do."""

@@ -1,0 +1,64 @@
+"""From what was measured to what is said of it: medians of rounds, ratios."""
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from tests.bench.wrk import Figures
+
+MEDIANS = ("per_second", "p50", "p95", "p99", "server_us", "load_us", "busy")
+SUMMED = ("requests", "errors")
+Summaries = Mapping[str, Mapping[str, Any]]
+
+# By name of the ratio: of what over what, in which figure.
+RATIOS = {
+    "submit_over_floor": ("submit", "floor", "per_second"),
+    "latest_over_floor": ("latest cached", "floor", "per_second"),
+    "latest_uncached_over_floor": ("latest uncached", "floor", "per_second"),
+    "history_over_floor": ("history", "floor", "per_second"),
+    "aggregate_30d_over_24h": ("aggregate 30 d", "aggregate 24 h", "p50"),
+    "aggregate_30d_over_raw": ("aggregate 30 d", "aggregate 30 d from raw", "p50"),
+}
+
+
+def summary(rounds: Sequence[Figures], readings: int = 0) -> dict[str, Any]:
+    """The median of each figure over the rounds, the sum of requests and errors, every round."""
+    found: dict[str, Any] = {
+        name: round(median(getattr(figures, name) for figures in rounds), 2) for name in MEDIANS
+    }
+    found |= {name: sum(getattr(figures, name) for figures in rounds) for name in SUMMED}
+    if readings > 1:
+        found["readings_per_second"] = round(found["per_second"] * readings, 1)
+    return {**found, "rounds": [figures.as_json() for figures in rounds]}
+
+
+def ratios(
+    cases: Summaries, alone: Summaries, exports: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    """Those that can be told from what was measured."""
+    found = {
+        name: cases[above][figure] / cases[below][figure]
+        for name, (above, below, figure) in RATIOS.items()
+        if above in cases and below in cases
+    }
+    if "batch" in cases and "driver batch" in alone:
+        limit = alone["driver batch"]["per_second"]
+        found["batch_over_driver"] = cases["batch"]["readings_per_second"] / limit
+    for form in dict.fromkeys(export["format"] for export in exports):
+        peaks = [export["peak_mib"] for export in exports if export["format"] == form]
+        found[f"export_{form}_memory"] = peaks[-1] / peaks[0]
+    return {name: round(value, 3) for name, value in found.items()}
+
+
+def dearer(sizes: Sequence[Mapping[str, Any]], over: str = "") -> dict[str, float]:
+    """By case, its rate at the first size over that at the last: above 1 where it costs more.
+
+    With `over`, the rates are taken as shares of that case's, measured in the same rounds.
+    """
+    first, last = (_rates(size["cases"], over) for size in (sizes[0], sizes[-1]))
+    return {name: round(first[name] / max(last[name], 1e-9), 3) for name in first if name != over}
+
+
+def _rates(cases: Summaries, over: str) -> dict[str, float]:
+    unit = cases[over]["per_second"] if over else 1.0
+    return {name: case["per_second"] / unit for name, case in cases.items()}
