@@ -18,7 +18,6 @@ if settings.CASSANDRA_HOSTS:
         DeviceDataTable,
         DeviceDayTable,
         LatestDataTable,
-        RollupBucketTable,
         RollupProgressTable,
         RollupTable,
         UserDataTable,

@@ -114,9 +114,9 @@ class Source:
         if not calendar.in_hours(self.start, self.stop) or self.stop - self.start < HOUR:
             return [Part(self.start, self.stop)]
         progress = rollup_store().progress([self.device_id])[self.device_id]
-        days = retention.rollup_days(self.device_type, self.name)
-        kept = now_ms() - days * DAY if days else EARLIEST
-        return plan(progress, self.start, self.stop, kept=kept, in_days=calendar.in_days)
+        days = retention.rules().rollup_days(self.device_type, self.name)
+        kept = now_ms() - days * DAY + DAY if days else EARLIEST
+        return plan(progress, self.start, self.stop, in_days=calendar.in_days, kept=kept)
 
     def _values(self, start: int, stop: int) -> Iterator[tuple[int, Value]]:
         return self.budget.of(telemetry_store().values(self.device_id, self.name, start, stop - 1))
@@ -127,7 +127,7 @@ class Source:
 
 
 def plan(
-    progress: Progress, start: int, stop: int, *, kept: int = EARLIEST, in_days: bool
+    progress: Progress, start: int, stop: int, *, in_days: bool, kept: int = EARLIEST
 ) -> list[Part]:
     """The parts from `start` to before `stop`, in order and without gaps.
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from devices.models import Device
 from iotflow.lib.timeparse import EARLIEST, now_ms
-from telemetry import clock, retention
+from telemetry import clock
 from telemetry.readings import HistoryQuery, Reading, StoredReading, Value
 from telemetry.stores import rollup_store, telemetry_store
 from telemetry.stores.rollups import Mark, Named, Progress
@@ -195,14 +195,6 @@ class Rolling:
             rollups = fuller(rollups, known)
         return self._write(DAY, rollups, computed)
 
-    def _write(self, length: int, rollups: list[Named], computed: int) -> bool:
-        """Not where the device is gone, or they would be left when it has been erased."""
-        device_type = type_of(self._device_id)
-        if device_type is None:
-            return False
-        kept = {name: retention.rollup_days(device_type, name) for name, _ in rollups}
-        return self._store.write(self._device_id, length, rollups, computed, kept)
-
     def _read(self, start: int, stop: int) -> list[Named]:
         """The summaries of stored readings, by the hour, of every measurement."""
         values: dict[str, list[tuple[int, Value]]] = {}
@@ -216,9 +208,16 @@ class Rolling:
                 values.setdefault(name, []).append((reading.time, value))
         return rollups + summarized(values)
 
+    def _write(self, length: int, rollups: list[Named], computed: int) -> bool:
+        """False where it broke off, or the device is gone: what is written then would be left."""
+        device_type = self._device_type()
+        return device_type is not None and self._store.write(
+            self._device_id, device_type, length, rollups, computed
+        )
 
-def type_of(device_id: int) -> str | None:
-    return Device.objects.filter(pk=device_id).values_list("device_type", flat=True).first()
+    def _device_type(self) -> str | None:
+        types = Device.objects.filter(pk=self._device_id).values_list("device_type", flat=True)
+        return types.first()
 
 
 def stored(device_id: int, start: int, stop: int) -> Iterator[StoredReading]:

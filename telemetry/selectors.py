@@ -127,7 +127,7 @@ def _latest_body(values: dict[str, LatestValue]) -> dict[str, Any]:
 
 
 def aggregated(
-    device_id: int, device_type: str, asked: AggregateParameters
+    subject: Subject, asked: AggregateParameters
 ) -> tuple[list[dict[str, Any]], int | None]:
     """The windows asked for, oldest first; and from when on there may be more, or None.
 
@@ -137,8 +137,8 @@ def aggregated(
     """
     calendar, most = asked.calendar, settings.AGGREGATE_WINDOWS_MAX
     budget = Budget(settings.AGGREGATE_SCAN_VALUES)
-    start, stop = asked.span.start, asked.span.end + 1
-    source = Source(device_id, device_type, asked.field, start, stop, budget)
+    span = asked.span.start, asked.span.end + 1
+    source = Source(subject.id, subject.device_type, asked.field, *span, budget)
     found = list(islice(_windows(source, asked), most + 1))
     if budget.spent and len(found) == 1:
         limit = settings.AGGREGATE_SCAN_VALUES
@@ -149,8 +149,8 @@ def aggregated(
     if asked.points is not None:
         found = charts.thinned(found, calendar, asked.points, gaps=asked.fill)
     elif asked.fill:
-        stop = stop if more is None else more
-        found = list(islice(charts.filled(found, calendar, start, stop), most + 1))
+        stop = source.stop if more is None else more
+        found = list(islice(charts.filled(found, calendar, source.start, stop), most + 1))
         more = found.pop().start if len(found) > most else more
     rows = [
         {

@@ -26,12 +26,9 @@ def telemetry_store() -> TelemetryStore:
 def rollup_store() -> RollupStore:
     """Where the rollups of this process are: beside the readings."""
     if settings.TELEMETRY_STORE == "cassandra":
-        from telemetry.stores.cassandra import CassandraStore
         from telemetry.stores.rollups_cassandra import CassandraRollups
 
-        store = telemetry_store()
-        assert isinstance(store, CassandraStore)
-        return CassandraRollups(store.partitions)
+        return CassandraRollups()
     from telemetry.stores.rollups_sql import SqlRollups
 
     return SqlRollups()

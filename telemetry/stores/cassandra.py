@@ -13,7 +13,6 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from itertools import groupby, islice
-from math import ceil
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -58,6 +57,7 @@ from telemetry.stores.cql import (
     Cql,
     Row,
     open_session,
+    ttl_of,
 )
 from telemetry.stores.packing import UNSET, bound, integer, long, short
 from telemetry.stores.sql import feed_start, values_of
@@ -71,9 +71,7 @@ SHARDS = 8
 UNCONFIGURED = re.compile("unconfigured table|keyspace .* does not exist", re.IGNORECASE)
 MARKS = 200_000
 MARK_SECONDS = 3600
-FEED_TTL_MAX = 2 * 366 * 86_400
-TTL_MAX = 20 * 365 * 86_400
-EXPIRY_END = 2**31 - 2 * 86_400  # in s since 1970
+FEED_TTL_MAX = 20 * 365 * 86_400
 CELL_COLUMNS = "kind, double_value, long_value, bool_value, text_value"
 STATEMENTS = {
     "write": f"""INSERT INTO {{ks}}.device_data (device_id, day, ts, key, {CELL_COLUMNS})
@@ -349,7 +347,7 @@ class CassandraStore:
         ttls: dict[str, int] = {}
         cells = []
         for key, value in values_of(reading):
-            ttl = _ttl(expiries[key], now)
+            ttl = ttl_of(expiries[key], now)
             if ttl is None:
                 continue  # it has expired on the way
             ttls[key] = ttl
@@ -413,7 +411,7 @@ class CassandraStore:
         device_id, epoch = long(place[0]), integer(place[1])
         rows, size = [], 0
         for key, latest in values.items():
-            ttl = _ttl(rules.expiry(device_type, key, latest.time), now)
+            ttl = ttl_of(rules.expiry(device_type, key, latest.time), now)
             if ttl is None:
                 continue
             name, value = key.encode(), packing.latest_value(latest.written, latest.value)
@@ -516,14 +514,6 @@ class CassandraStore:
                 day, start, end, descending=descending, everywhere=everywhere
             ):
                 yield Date(partition)
-
-    def partitions(self, device_id: int, start: int, end: int) -> Iterator[tuple[Date, int, int]]:
-        """Those that may have data, in order of time, and the first and last ms to read of each."""
-        known = self.layouts.get()
-        for day in self._dates(device_id, start, end, descending=False):
-            for partition in known.of_day(day, start, end, descending=False):
-                first, last = known.reading(day).bounds(partition)
-                yield Date(partition), max(first, start), min(last, end)
 
     def _dates(self, device_id: int, start: int, end: int, descending: bool) -> Iterator[int]:
         """The days, since 1970, that may have data: those that have, unless there are but a few
@@ -799,20 +789,6 @@ class Widths:
             if len(self._of) >= WIDTHS:
                 self._of.clear()
             self._of[device_id] = -(-rows // times)
-
-
-def _ttl(expires: int | None, now: int) -> int | None:
-    """How many seconds a value has to live; 0 for ever, None where it has expired.
-
-    Cassandra refuses to expire anything after 20 years, or after 2038: that is kept for ever too,
-    until a purge by policy.
-    """
-    if expires is None:
-        return 0
-    if expires <= now:
-        return None
-    left = ceil((expires - now) / 1000)
-    return left if left <= TTL_MAX and expires // 1000 < EXPIRY_END else 0
 
 
 def _is_old(ts: int, days: int, now: int) -> bool:

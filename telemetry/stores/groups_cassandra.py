@@ -2,20 +2,22 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from datetime import date
 from typing import Any
 
 from cassandra.cluster import ResponseFuture
 from cassandra.util import Date
 from django.conf import settings
 
+from telemetry.stores.buckets import Layouts
 from telemetry.stores.cql import PROFILE, READ_SECONDS, Cql, Row
+from telemetry.stores.layouts import StoredLayouts
 from telemetry.stores.rollups import Group
 from telemetry.summaries import Summary
 from telemetry.windows import HOUR
 
-Span = tuple[Date, int, int]  # a partition of history, and the first and last ms to read of it
-Partitions = Callable[[int, int, int], Iterable[Span]]
+EPOCH = date(1970, 1, 1)
 # A request scans all measurements of so many hours, and has READ_SECONDS.
 CHUNK = 4 * HOUR
 AHEAD = 3
@@ -38,20 +40,28 @@ GROUP = """SELECT to_unix_timestamp(floor(ts, {grain}s)), {wanted} FROM {ks}.dev
 class Groups:
     """Asks for groups of `grain` ms, of which a whole number makes a day."""
 
-    def __init__(self, cql: Cql) -> None:
+    def __init__(self, cql: Cql, layouts: StoredLayouts) -> None:
         self._cql = cql
+        self._layouts = layouts
         self._prepared: dict[tuple[int, str], Any] = {}
 
     def read(
-        self, device_id: int, name: str, spans: Iterable[Span], grain: int, wanted: str
+        self,
+        device_id: int,
+        name: str,
+        days: Iterable[date],
+        start: int,
+        stop: int,
+        grain: int,
+        wanted: str,
     ) -> Iterator[Group]:
-        """Of these partitions chunk by chunk, in order, AHEAD of them asked for before."""
+        """Chunk by chunk, in order, AHEAD of them asked for before."""
         session, statement = self._cql.session(), self._statement(grain, wanted)
         waiting: deque[tuple[int, int, ResponseFuture]] = deque()
-        for partition, first, last in chunks(spans):
-            bound = statement.bind((device_id, partition, first, last, name))
+        for partition, first, last in chunks(days, start, stop, self._layouts.get()):
+            bound = statement.bind((device_id, Date(partition), first, last - 1, name))
             future = session.execute_async(bound, timeout=READ_SECONDS, execution_profile=PROFILE)
-            waiting.append((first, last + 1, future))
+            waiting.append((first, last, future))
             if len(waiting) > AHEAD:
                 yield group(*waiting.popleft(), wanted)
         while waiting:
@@ -67,13 +77,19 @@ class Groups:
         return self._prepared[key]
 
 
-def chunks(spans: Iterable[Span]) -> Iterator[Span]:
-    """What one request reads."""
-    for partition, start, end in spans:
-        while start <= end:
-            last = min(start // CHUNK * CHUNK + CHUNK - 1, end)
-            yield partition, start, last
-            start = last + 1
+def chunks(
+    days: Iterable[date], start: int, stop: int, layouts: Layouts
+) -> Iterator[tuple[int, int, int]]:
+    """Partition, start and stop of what one request reads."""
+    for day in days:
+        number = (day - EPOCH).days
+        layout = layouts.reading(number)
+        for partition in layout.partitions(number):
+            first, last = layout.bounds(partition)
+            for begin in range(first, last + 1, CHUNK):
+                span = max(begin, start), min(begin + CHUNK, last + 1, stop)
+                if span[0] < span[1]:
+                    yield partition, *span
 
 
 def group(start: int, stop: int, future: ResponseFuture, wanted: str) -> Group:

@@ -4,12 +4,11 @@ A rollup is the summary of one measurement's values in an hour or a day (UTC) th
 of a device are complete up to its `until`, but for the hours that its marks name.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from telemetry.summaries import Summary
-from telemetry.windows import DAY
 
 Named = tuple[str, Summary]  # a measurement, and the summary of some of its values
 MARKS_MAX = 2000
@@ -54,11 +53,6 @@ class Group:
     pieces: list[Summary] | None
 
 
-def expiry(rollup: Summary, length: int, days: int) -> int | None:
-    """When a rollup that is kept so many days expires, in ms; None for never."""
-    return rollup.start + length + DAY * days if days else None
-
-
 class RollupStore(Protocol):
     """Rollups by device. Every method raises StoreAway when the store does not answer.
 
@@ -96,14 +90,15 @@ class RollupStore(Protocol):
     def write(
         self,
         device_id: int,
+        device_type: str,
         length: int,
         rollups: Sequence[Named],
         computed: int,
-        kept: Mapping[str, int],
     ) -> bool:
-        """Those of each measurement are `kept` so many days from the end of their time; 0 is for
-        ever. False where somebody else has computed for this device since; then nothing is written,
-        or what is written never shows.
+        """Write those that retention keeps.
+
+        False where somebody else has computed for this device since; then nothing is written, or
+        what is written never shows.
         """
 
     def clear(self, device_id: int, start: int, stop: int, computed: int) -> bool:
@@ -113,7 +108,10 @@ class RollupStore(Protocol):
         """How many rows of a device there are, by table."""
 
     def erase(self, device_id: int) -> None:
-        """Delete everything of a device that is gone. Safe to break off and to run again."""
+        """Delete everything of a device that is gone. Safe to break off and to run again.
+
+        Before the store of telemetry erases it, which knows what days there are.
+        """
 
     def purge(self, now: int) -> None:
         """Drop what has expired where the store does not do so itself."""

@@ -4,17 +4,18 @@ What is computed is written at the time of the look at the readings that it come
 the newest look wins whoever writes last; what is cleared is deleted at such a time too.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from typing import Any
 
 from iotflow.lib.batches import batched
 from iotflow.lib.breaker import Breaker
 from iotflow.lib.timeparse import EARLIEST, EPOCH, LATEST, now_ms
-from telemetry.stores.cassandra import _ttl as ttl
-from telemetry.stores.cql import AWAY, IN_FLIGHT, PROFILE, READ_SECONDS, Cql, Row
-from telemetry.stores.groups_cassandra import Groups, Partitions
-from telemetry.stores.rollups import MARKS_MAX, Group, Mark, Named, Progress, expiry
+from telemetry import retention
+from telemetry.stores import layouts
+from telemetry.stores.cql import AWAY, IN_FLIGHT, PROFILE, READ_SECONDS, Cql, Row, ttl_of
+from telemetry.stores.groups_cassandra import Groups
+from telemetry.stores.rollups import MARKS_MAX, Group, Mark, Named, Progress
 from telemetry.summaries import Summary, dumps, loads
 from telemetry.windows import DAY, HOUR
 
@@ -27,10 +28,7 @@ STATEMENTS = {
     "unmark": """DELETE FROM {ks}.rollup_progress USING TIMESTAMP ?
         WHERE device_id = ? AND start = ? AND stop = ? AND deleted = ?""",
     "advance": "INSERT INTO {ks}.rollup_progress (device_id, until) VALUES (?, ?)",
-    "note_bucket": "INSERT INTO {ks}.rollup_buckets (device_id, length, bucket) VALUES (?, ?, ?)",
-    "buckets": """SELECT bucket FROM {ks}.rollup_buckets
-        WHERE device_id = ? AND length = ? AND bucket >= ? AND bucket <= ?""",
-    "erase_buckets": "DELETE FROM {ks}.rollup_buckets WHERE device_id = ?",
+    "days": "SELECT day FROM {ks}.device_days WHERE device_id = ? AND day >= ? AND day <= ?",
     "read": """SELECT to_unix_timestamp(ts), summary FROM {ks}.rollups
         WHERE device_id = ? AND length = ? AND bucket = ? AND key = ? AND ts >= ? AND ts < ?""",
     "read_all": """SELECT key, to_unix_timestamp(ts), summary FROM {ks}.rollups
@@ -53,17 +51,11 @@ STATEMENTS = {
 LATE = 1000 * LATEST
 
 
-# In days: the months, or the years, of a span that is no longer lie next to each other.
-UNASKED = {HOUR: 31, DAY: 366}
-
-
 class CassandraRollups:
-    def __init__(self, partitions: Partitions) -> None:
-        """`partitions` of a device's readings from one ms to another, as groups want them."""
-        self._partitions = partitions
+    def __init__(self) -> None:
         self._breaker = Breaker("Cassandra", *AWAY, failures=2, pause=1.0)
-        self._cql = Cql(STATEMENTS)
-        self._groups = Groups(self._cql)
+        self._cql = Cql({**STATEMENTS, **layouts.STATEMENTS})
+        self._groups = Groups(self._cql, layouts.StoredLayouts(self._cql))
 
     def progress(self, device_ids: Sequence[int]) -> dict[int, Progress]:
         with self._breaker.guard():
@@ -116,28 +108,37 @@ class CassandraRollups:
             yield Group(start, min(stop, 0), None)  # Cassandra counts groups from 1970 on
             start = min(stop, 0)
         with self._breaker.guard():
-            spans = self._partitions(device_id, start, stop - 1) if start < stop else ()
-            yield from self._groups.read(device_id, name, spans, grain, wanted)
+            days = self._days(device_id, start, stop) if start < stop else []
+            yield from self._groups.read(device_id, name, days, start, stop, grain, wanted)
 
     def write(
         self,
         device_id: int,
+        device_type: str,
         length: int,
         rollups: Sequence[Named],
         computed: int,
-        kept: Mapping[str, int],
     ) -> bool:
-        rows, now = [], now_ms()
-        for name, found in rollups:
-            seconds = ttl(expiry(found, length, kept[name]), now)
-            if seconds is not None:
-                bucket, start = bucket_of(length, found.start), bound(found.start)
-                row = (device_id, length, bucket, name, start, dumps(found), computed, seconds)
-                rows.append(("write", *row))
+        rules, now = retention.rules(), now_ms()
         with self._breaker.guard():
-            buckets = dict.fromkeys(row[1:4] for row in rows)
-            self._cql.execute_all(("note_bucket", *bucket) for bucket in buckets)
-            self._cql.execute_all(rows)
+            self._cql.execute_all(
+                (
+                    "write",
+                    device_id,
+                    length,
+                    bucket_of(length, found.start),
+                    name,
+                    bound(found.start),
+                    dumps(found),
+                    computed,
+                    ttl,
+                )
+                for name, found in rollups
+                if (
+                    ttl := ttl_of(rules.rollup_expiry(device_type, name, found.start + length), now)
+                )
+                is not None
+            )
         return True
 
     def clear(self, device_id: int, start: int, stop: int, computed: int) -> bool:
@@ -169,20 +170,18 @@ class CassandraRollups:
                 for bucket in self._buckets(device_id, length, EARLIEST, LATEST)
             )
             self._cql.execute("erase_progress", LATE, device_id)
-            self._cql.execute("erase_buckets", device_id)  # last, for it says what is left to do
 
     def purge(self, now: int) -> None:
         """Cassandra drops what has outlived its TTL."""
 
     def _buckets(self, device_id: int, length: int, start: int, stop: int) -> list[date]:
-        """The months, or the years, of which the device has rollups, in order; those of a short
-        span are not asked for.
-        """
-        first, last = bucket_of(length, start), bucket_of(length, stop - 1)
-        if last.toordinal() - first.toordinal() <= UNASKED[length]:
-            return [first] if first == last else [first, last]
-        rows = self._cql.read("buckets", device_id, length, first, last)
-        return [bucket.date() for (bucket,) in rows]
+        """The months, or the years, in which the device has data, in order."""
+        return sorted({bucket_on(length, day) for day in self._days(device_id, start, stop)})
+
+    def _days(self, device_id: int, start: int, stop: int) -> list[date]:
+        """The days on which it has, in order."""
+        rows = self._cql.read("days", device_id, day_of(start), day_of(stop - 1))
+        return sorted(day.date() for (day,) in rows)
 
     def _read_each(self, asked: Sequence[tuple[Any, ...]]) -> Iterator[Iterable[Row]]:
         """The rows of each (statement, *parameters), IN_FLIGHT of them asked for at once."""

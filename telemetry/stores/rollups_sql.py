@@ -1,6 +1,6 @@
 """Rollups on the relational database. A device's row of progress is the lock on its rollups."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from django.db import DatabaseError, transaction
@@ -9,8 +9,9 @@ from django.db.models import Q
 from iotflow.lib.batches import delete_in_pieces
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import now_ms
+from telemetry import retention
 from telemetry.models import Rollup, RollupMark, RollupProgress
-from telemetry.stores.rollups import MARKS_MAX, Group, Mark, Named, Progress, expiry
+from telemetry.stores.rollups import MARKS_MAX, Group, Mark, Named, Progress
 from telemetry.summaries import Summary, dumps, loads
 from telemetry.windows import DAY, HOUR
 
@@ -100,11 +101,12 @@ class SqlRollups:
     def write(
         self,
         device_id: int,
+        device_type: str,
         length: int,
         rollups: Sequence[Named],
         computed: int,
-        kept: Mapping[str, int],
     ) -> bool:
+        rules, now = retention.rules(), now_ms()
         with answered(), transaction.atomic():
             if not self._is_newest(device_id, computed):
                 return False
@@ -116,9 +118,12 @@ class SqlRollups:
                         key=name,
                         ts=found.start,
                         summary=dumps(found),
-                        expires=expiry(found, length, kept[name]),
+                        expires=expires,
                     )
                     for name, found in rollups
+                    if (expires := rules.rollup_expiry(device_type, name, found.start + length))
+                    is None
+                    or expires > now
                 ),
                 batch_size=ROWS,
                 update_conflicts=True,

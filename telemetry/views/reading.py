@@ -122,7 +122,7 @@ class AggregatedView(TelemetryView):
         """
         subject = self.subject(request, device_id)
         asked = parameters.parse_aggregate(request.query_params)
-        rows, more = selectors.aggregated(subject.id, subject.device_type, asked)
+        rows, more = selectors.aggregated(subject, asked)
         return Response(
             {
                 **subject.heading(),

@@ -40,7 +40,7 @@ def at(monkeypatch):
         now = NOON
 
     monkeypatch.setattr(rollups, "now_ms", lambda: At.now)
-    monkeypatch.setattr(rollups, "type_of", lambda device_id: "")
+    monkeypatch.setattr(Rolling, "_device_type", lambda self: "sensor")
     return At
 
 
@@ -63,7 +63,7 @@ def roll(device):
 
 
 def planned(device, start, stop, calendar, wanted="stddev"):
-    source = Source(device, "", "t", start, stop, Budget(FAR))
+    source = Source(device, "sensor", "t", start, stop, Budget(FAR))
     return as_windows(source.summaries(calendar, wanted), calendar)
 
 
@@ -207,12 +207,9 @@ def test_a_plan_reads_days_hours_and_open_edges_without_gaps():
     assert lengths(plan(Progress(None, ()), start, stop, in_days=True)) == [(start, stop, 0)]
 
 
-def test_rollups_that_may_have_expired_are_not_relied_on():
-    start, kept = NOON - 3 * HOUR, NOON - 90 * MINUTE
-    assert lengths(plan(Progress(NOON, ()), start, NOON, kept=kept, in_days=False)) == [
-        (start, NOON - HOUR, 0),
-        (NOON - HOUR, NOON, HOUR),
-    ]
+def test_rollups_that_expire_are_not_relied_on():
+    found = plan(Progress(NOON, ()), NOON - DAY, NOON, in_days=False, kept=NOON - HOUR)
+    assert lengths(found) == [(NOON - DAY, NOON - HOUR, 0), (NOON - HOUR, NOON, HOUR)]
 
 
 def test_readings_of_now_cost_no_mark(at, device):
