@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from iotflow.lib.timeparse import now_ms
+from iotflow.lib.timeparse import EARLIEST, now_ms
 from telemetry import retention
 from telemetry.readings import Value
 from telemetry.stores import rollup_store, telemetry_store
@@ -49,11 +49,11 @@ class Source:
     """One measurement of a device from `start` to before `stop`."""
 
     device_id: int
+    device_type: str
     name: str
     start: int
     stop: int
     budget: Budget
-    device_type: str = ""
 
     def values(self) -> Iterator[tuple[int, Value]]:
         """Every value, oldest first. Raises StoreAway."""
@@ -114,8 +114,9 @@ class Source:
         if not calendar.in_hours(self.start, self.stop) or self.stop - self.start < HOUR:
             return [Part(self.start, self.stop)]
         progress = rollup_store().progress([self.device_id])[self.device_id]
-        kept = retention.rollup_days(self.device_type, self.name)
-        return plan(progress, self.start, self.stop, in_days=calendar.in_days, days_kept=kept)
+        days = retention.rules().rollup_days(self.device_type, self.name)
+        kept = now_ms() - days * DAY + DAY if days else EARLIEST
+        return plan(progress, self.start, self.stop, in_days=calendar.in_days, kept=kept)
 
     def _values(self, start: int, stop: int) -> Iterator[tuple[int, Value]]:
         return self.budget.of(telemetry_store().values(self.device_id, self.name, start, stop - 1))
@@ -126,29 +127,26 @@ class Source:
 
 
 def plan(
-    progress: Progress, start: int, stop: int, *, in_days: bool, days_kept: int = 0
+    progress: Progress, start: int, stop: int, *, in_days: bool, kept: int = EARLIEST
 ) -> list[Part]:
     """The parts from `start` to before `stop`, in order and without gaps.
 
-    `days_kept`: how long rollups are; 0 for ever.
+    Rollups from before `kept` may have expired.
     """
     parts: list[Part] = []
     at = start
-    for first, last in rolled_up(progress, start, stop, days_kept):
+    for first, last in rolled_up(progress, max(start, kept), stop):
         parts += [Part(at, first), *divided(first, last, in_days=in_days)]
         at = last
     parts.append(Part(at, stop))
     return [part for part in parts if part.start < part.stop]
 
 
-def rolled_up(
-    progress: Progress, start: int, stop: int, days_kept: int
-) -> Iterator[tuple[int, int]]:
+def rolled_up(progress: Progress, start: int, stop: int) -> Iterator[tuple[int, int]]:
     """Whole hours of which the rollups are complete, as ranges in order."""
     if progress.until is None or len(progress.marks) > MARKS_MAX:
         return
-    kept = now_ms() - days_kept * DAY + HOUR if days_kept else start
-    at = up(max(start, kept), HOUR)
+    at = up(start, HOUR)
     end = min(stop // HOUR * HOUR, progress.until)
     for mark in progress.marks:
         if at < min(mark.start, end):

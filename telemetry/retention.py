@@ -86,15 +86,15 @@ class Rules:
         rule = self.find(device_type, measurement)
         return settings.ROLLUP_RETENTION_DAYS if rule is None else rule.kept_rollup_days
 
+    def rollup_expiry(self, device_type: str, measurement: str, stop: int) -> int | None:
+        """When a rollup of a window that ends at `stop` expires, in ms; None for never."""
+        days = self.rollup_days(device_type, measurement)
+        return stop + DAY_MS * days if days else None
+
     def expiry(self, device_type: str, measurement: str, time: int) -> int | None:
         """When a value of that time expires, in ms; None for never."""
         days = self.days(device_type, measurement)
         return time + DAY_MS * days if days else None
-
-    def rollup_expiry(self, device_type: str, measurement: str, end: int) -> int | None:
-        """When what is rolled up of a window that ends then expires, in ms; None for never."""
-        days = self.rollup_days(device_type, measurement)
-        return end + DAY_MS * days if days else None
 
     def expiries(self, reading: Reading) -> dict[str, int | None]:
         """The same for each value of a reading, and under no name for its metadata, which goes

@@ -7,7 +7,6 @@ them again their readings are read instead (telemetry.plans).
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
 
 from devices.models import Device
 from iotflow.lib.timeparse import EARLIEST, now_ms
@@ -179,7 +178,7 @@ class Rolling:
         if anew:
             known = self._store.read_all(self._device_id, HOUR, start, stop)
             rollups = fuller(rollups, known)
-        if not self._is_there() or not self._write(HOUR, rollups, computed):
+        if not self._write(HOUR, rollups, computed):
             return False
         self.hours += (stop - start) // HOUR
         day = start // DAY * DAY
@@ -196,14 +195,6 @@ class Rolling:
             rollups = fuller(rollups, known)
         return self._write(DAY, rollups, computed)
 
-    def _write(self, length: int, rollups: list[Named], computed: int) -> bool:
-        return self._store.write(self._device_id, length, rollups, computed, self._device_type)
-
-    @cached_property
-    def _device_type(self) -> str:
-        devices = Device.objects.filter(pk=self._device_id)
-        return devices.values_list("device_type", flat=True).first() or ""
-
     def _read(self, start: int, stop: int) -> list[Named]:
         """The summaries of stored readings, by the hour, of every measurement."""
         values: dict[str, list[tuple[int, Value]]] = {}
@@ -217,9 +208,16 @@ class Rolling:
                 values.setdefault(name, []).append((reading.time, value))
         return rollups + summarized(values)
 
-    def _is_there(self) -> bool:
-        """Or what is written now would be left when the device has been erased."""
-        return Device.objects.filter(pk=self._device_id).exists()
+    def _write(self, length: int, rollups: list[Named], computed: int) -> bool:
+        """False where it broke off, or the device is gone: what is written then would be left."""
+        device_type = self._device_type()
+        return device_type is not None and self._store.write(
+            self._device_id, device_type, length, rollups, computed
+        )
+
+    def _device_type(self) -> str | None:
+        types = Device.objects.filter(pk=self._device_id).values_list("device_type", flat=True)
+        return types.first()
 
 
 def stored(device_id: int, start: int, stop: int) -> Iterator[StoredReading]:

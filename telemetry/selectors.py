@@ -137,8 +137,8 @@ def aggregated(
     """
     calendar, most = asked.calendar, settings.AGGREGATE_WINDOWS_MAX
     budget = Budget(settings.AGGREGATE_SCAN_VALUES)
-    start, stop = asked.span.start, asked.span.end + 1
-    source = Source(subject.id, asked.field, start, stop, budget, subject.device_type)
+    span = asked.span.start, asked.span.end + 1
+    source = Source(subject.id, subject.device_type, asked.field, *span, budget)
     found = list(islice(_windows(source, asked), most + 1))
     if budget.spent and len(found) == 1:
         limit = settings.AGGREGATE_SCAN_VALUES

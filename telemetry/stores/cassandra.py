@@ -57,7 +57,7 @@ from telemetry.stores.cql import (
     Cql,
     Row,
     open_session,
-    seconds_left,
+    ttl_of,
 )
 from telemetry.stores.packing import UNSET, bound, integer, long, short
 from telemetry.stores.sql import feed_start, values_of
@@ -71,7 +71,7 @@ SHARDS = 8
 UNCONFIGURED = re.compile("unconfigured table|keyspace .* does not exist", re.IGNORECASE)
 MARKS = 200_000
 MARK_SECONDS = 3600
-FEED_TTL_MAX = 2 * 366 * 86_400
+FEED_TTL_MAX = 20 * 365 * 86_400
 CELL_COLUMNS = "kind, double_value, long_value, bool_value, text_value"
 STATEMENTS = {
     "write": f"""INSERT INTO {{ks}}.device_data (device_id, day, ts, key, {CELL_COLUMNS})
@@ -344,7 +344,7 @@ class CassandraStore:
         ttls: dict[str, int] = {}
         cells = []
         for key, value in values_of(reading):
-            ttl = seconds_left(expiries[key], now)
+            ttl = ttl_of(expiries[key], now)
             if ttl is None:
                 continue  # it has expired on the way
             ttls[key] = ttl
@@ -408,7 +408,7 @@ class CassandraStore:
         device_id, epoch = long(place[0]), integer(place[1])
         rows, size = [], 0
         for key, latest in values.items():
-            ttl = seconds_left(rules.expiry(device_type, key, latest.time), now)
+            ttl = ttl_of(rules.expiry(device_type, key, latest.time), now)
             if ttl is None:
                 continue
             name, value = key.encode(), packing.latest_value(latest.written, latest.value)

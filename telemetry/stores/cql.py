@@ -121,7 +121,7 @@ def open_session() -> Session:
         return executor.submit(lambda: connections["cassandra"].connection.session).result()
 
 
-def seconds_left(expires: int | None, now: int) -> int | None:
+def ttl_of(expires: int | None, now: int) -> int | None:
     """How many seconds a value has to live; 0 for ever, None where it has expired.
 
     Cassandra refuses to expire anything after 20 years, or after 2038: that is kept for ever too,

@@ -90,15 +90,15 @@ class RollupStore(Protocol):
     def write(
         self,
         device_id: int,
+        device_type: str,
         length: int,
         rollups: Sequence[Named],
         computed: int,
-        device_type: str = "",
     ) -> bool:
-        """To be kept as telemetry.retention says of devices of this type, from the window's end on.
+        """Write those that retention keeps.
 
-        False where somebody else has computed for this device since; then nothing is written,
-        or what is written never shows.
+        False where somebody else has computed for this device since; then nothing is written, or
+        what is written never shows.
         """
 
     def clear(self, device_id: int, start: int, stop: int, computed: int) -> bool:

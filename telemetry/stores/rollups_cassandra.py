@@ -13,15 +13,7 @@ from iotflow.lib.breaker import Breaker
 from iotflow.lib.timeparse import EARLIEST, EPOCH, LATEST, now_ms
 from telemetry import retention
 from telemetry.stores import layouts
-from telemetry.stores.cql import (
-    AWAY,
-    IN_FLIGHT,
-    PROFILE,
-    READ_SECONDS,
-    Cql,
-    Row,
-    seconds_left,
-)
+from telemetry.stores.cql import AWAY, IN_FLIGHT, PROFILE, READ_SECONDS, Cql, Row, ttl_of
 from telemetry.stores.groups_cassandra import Groups
 from telemetry.stores.rollups import MARKS_MAX, Group, Mark, Named, Progress
 from telemetry.summaries import Summary, dumps, loads
@@ -122,10 +114,10 @@ class CassandraRollups:
     def write(
         self,
         device_id: int,
+        device_type: str,
         length: int,
         rollups: Sequence[Named],
         computed: int,
-        device_type: str = "",
     ) -> bool:
         rules, now = retention.rules(), now_ms()
         with self._breaker.guard():
@@ -143,9 +135,7 @@ class CassandraRollups:
                 )
                 for name, found in rollups
                 if (
-                    ttl := seconds_left(
-                        rules.rollup_expiry(device_type, name, found.start + length), now
-                    )
+                    ttl := ttl_of(rules.rollup_expiry(device_type, name, found.start + length), now)
                 )
                 is not None
             )

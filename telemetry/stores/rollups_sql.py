@@ -101,10 +101,10 @@ class SqlRollups:
     def write(
         self,
         device_id: int,
+        device_type: str,
         length: int,
         rollups: Sequence[Named],
         computed: int,
-        device_type: str = "",
     ) -> bool:
         rules, now = retention.rules(), now_ms()
         with answered(), transaction.atomic():

@@ -40,7 +40,7 @@ def at(monkeypatch):
         now = NOON
 
     monkeypatch.setattr(rollups, "now_ms", lambda: At.now)
-    monkeypatch.setattr(Rolling, "_is_there", lambda self: True)
+    monkeypatch.setattr(Rolling, "_device_type", lambda self: "sensor")
     return At
 
 
@@ -63,7 +63,7 @@ def roll(device):
 
 
 def planned(device, start, stop, calendar, wanted="stddev"):
-    source = Source(device, "t", start, stop, Budget(FAR))
+    source = Source(device, "sensor", "t", start, stop, Budget(FAR))
     return as_windows(source.summaries(calendar, wanted), calendar)
 
 
@@ -208,10 +208,8 @@ def test_a_plan_reads_days_hours_and_open_edges_without_gaps():
 
 
 def test_rollups_that_expire_are_not_relied_on():
-    progress = Progress(NOON, ())
-    assert lengths(plan(progress, NOON - DAY, NOON, in_days=False, days_kept=1)) == [
-        (NOON - DAY, NOON, 0)
-    ]
+    found = plan(Progress(NOON, ()), NOON - DAY, NOON, in_days=False, kept=NOON - HOUR)
+    assert lengths(found) == [(NOON - DAY, NOON - HOUR, 0), (NOON - HOUR, NOON, HOUR)]
 
 
 def test_readings_of_now_cost_no_mark(at, device):
