@@ -4,16 +4,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
+WORKERS ?= 2
+THREADS ?= 16
 VAR_DIR ?= var
 export VAR_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo run test test-embedded test-real test-cluster check format services services-stop cluster cluster-stop \
+.PHONY: help venv demo run serve test test-embedded test-real test-cluster check format services services-stop cluster cluster-stop \
 	bench bench-growth clean
 
 help: ## List the tasks
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  Variables: PORT (8000), VAR_DIR (var), PYTHON (python3), SERVICES=native"
+	@echo "  Variables: PORT (8000), WORKERS (2), THREADS (16), VAR_DIR (var), PYTHON (python3), SERVICES=native"
 
 venv: $(BIN)/.runtime ## Make the virtual environment with what the service needs
 
@@ -43,6 +45,10 @@ run: $(BIN)/.runtime ## Run the server on the stores that the environment names,
 	@ALLOW_HTTP=1 $(BIN)/python manage.py setup_stores
 	@ALLOW_HTTP=1 WORKER_THREAD=1 $(BIN)/granian --interface wsgi --port $(PORT) \
 		--blocking-threads 8 --no-ws iotflow.wsgi:application
+
+serve: $(BIN)/.runtime ## Serve on real stores as in production: WORKERS processes of THREADS; the worker apart
+	@$(BIN)/granian --interface wsgi --port $(PORT) --workers $(WORKERS) \
+		--blocking-threads $(THREADS) --no-ws iotflow.wsgi:application
 
 services: $(BIN)/.runtime ## Start PostgreSQL, Cassandra, Redis and MongoDB; then: . .services/env
 	@$(BIN)/python deploy/services.py up

@@ -18,7 +18,7 @@ from devices import key_cache, presence
 from events import outbox, sinks
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import now_ms
-from telemetry import deleting
+from telemetry import deleting, rollups
 from telemetry import services as telemetry
 
 logger = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ def jobs() -> list[Job]:
         Job("save when devices were last seen", 30.0, PresenceFlush()),
         Job("erase what deleted devices left", 10.0, deleting.erase_deleted),
         Job("settle deleted ranges of telemetry", 5.0, deleting.settle_ranges),
+        Job("roll up telemetry", 300.0, rollups.Roller()),
         Job("drop what has expired", 3600.0, drop_expired),
     ]
 

@@ -1,120 +1,91 @@
-"""Aggregates of one measurement over windows of time, computed from its values as they stream by.
+"""Aggregates of one measurement over windows of time.
 
 A number counts as it is and a boolean as 0 or 1; other values count for `count`, `first` and
-`last` only. Standard deviation is that of a sample (n - 1), by Welford's method (Technometrics 4,
-1962); a percentile lies between the two nearest ranks (type 7 of Hyndman and Fan, The American
-Statistician 50, 1996).
+`last` only. Standard deviation is that of a sample (n - 1); a percentile lies between the two
+nearest ranks (type 7 of Hyndman and Fan, The American Statistician 50, 1996).
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from itertools import groupby
+from typing import Any, NamedTuple
 
 from iotflow.lib.json import INT64
 from telemetry.readings import Value
-
-# Weeks begin on Mondays: the first one after 1970-01-01, a Thursday.
-MONDAY = 4 * 86_400_000
-WEEK = 7 * 86_400_000
+from telemetry.summaries import Summary, by_window
+from telemetry.windows import Calendar
 
 
-@dataclass(slots=True)
-class Window:
-    """The values of one window, so far; `start` in ms."""
+class Window(NamedTuple):
+    """A window that has `size` values, from `start` (ms) on, and their aggregate as it is answered:
+    a whole number within int64, a finite float, what was measured, or None.
+    """
 
     start: int
-    count: int = 0
-    first: Value | None = None
-    last: Value | None = None
-    numbers: int = 0
-    total: int | float = 0
-    least: int | float | None = None
-    most: int | float | None = None
-    mean: float = 0.0
-    squares: float = 0.0  # the sum of squared distances from the mean
-    kept: list[int | float] = field(default_factory=list)
-
-    def add(self, value: Value, *, keep: bool) -> None:
-        if self.count == 0:
-            self.first = value
-        self.last = value
-        self.count += 1
-        if isinstance(value, int | float):
-            self._add_number(int(value) if isinstance(value, bool) else value, keep)
-
-    def _add_number(self, number: int | float, keep: bool) -> None:
-        self.numbers += 1
-        self.total += number
-        self.least = number if self.least is None else min(self.least, number)
-        self.most = number if self.most is None else max(self.most, number)
-        before = number - self.mean
-        self.mean += before / self.numbers
-        self.squares += before * (number - self.mean)
-        if keep:
-            self.kept.append(number)
-
-    def percentile(self, share: float) -> float | None:
-        if not self.kept:
-            return None
-        ordered = sorted(self.kept)
-        rank = share * (len(ordered) - 1)
-        low = math.floor(rank)
-        high = min(low + 1, len(ordered) - 1)
-        return ordered[low] + (rank - low) * (ordered[high] - ordered[low])
+    size: int
+    value: Any
 
 
-def _mean(window: Window) -> float | None:
+def _mean(of: Summary) -> float | None:
     """Of whole numbers exact; the running mean only where the sum is too large for a float."""
-    if not window.numbers:
+    if not of.numbers:
         return None
-    mean = window.total / window.numbers
-    return mean if math.isfinite(mean) else window.mean
+    mean = (of.total or 0) / of.numbers
+    return mean if math.isfinite(mean) else of.mean
 
 
-def _stddev(window: Window) -> float | None:
-    return math.sqrt(window.squares / (window.numbers - 1)) if window.numbers > 1 else None
+def _stddev(of: Summary) -> float | None:
+    return math.sqrt(of.squares / (of.numbers - 1)) if of.numbers > 1 else None
 
 
-AGGREGATIONS: dict[str, Callable[[Window], Any]] = {
+FROM_SUMMARIES: dict[str, Callable[[Summary], Any]] = {
     "mean": _mean,
-    "sum": lambda window: window.total if window.numbers else None,
-    "min": lambda window: window.least,
-    "max": lambda window: window.most,
-    "count": lambda window: window.count,
-    "first": lambda window: window.first,
-    "last": lambda window: window.last,
+    "sum": lambda of: of.total,
+    "min": lambda of: of.least,
+    "max": lambda of: of.most,
+    "count": lambda of: of.size,
+    "first": lambda of: of.first,
+    "last": lambda of: of.last,
     "stddev": _stddev,
-    "p50": lambda window: window.percentile(0.50),
-    "p95": lambda window: window.percentile(0.95),
-    "p99": lambda window: window.percentile(0.99),
 }
+PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+AGGREGATIONS = (*FROM_SUMMARIES, *PERCENTILES)
 
 
-def windows(values: Iterable[tuple[int, Value]], length: int, aggregation: str) -> Iterator[Window]:
-    """The windows of `length` ms that have values, oldest first, each as soon as it is complete.
+def of_summaries(
+    pieces: Iterable[Summary], calendar: Calendar, aggregation: str
+) -> Iterator[Window]:
+    """The windows that have values, oldest first, each as soon as it is complete.
 
-    `values` come oldest first. Windows begin at multiples of their length since 1970-01-01T00:00Z,
-    those of whole weeks on Mondays.
+    The pieces come oldest first, and none crosses the bound of a window.
     """
-    keep = aggregation.startswith("p")
-    offset = MONDAY if length % WEEK == 0 else 0
-    window: Window | None = None
-    for time, value in values:
-        start = (time - offset) // length * length + offset
-        if window is None or window.start != start:
-            if window is not None:
-                yield window
-            window = Window(start)
-        window.add(value, keep=keep)
-    if window is not None:
-        yield window
+    aggregate = FROM_SUMMARIES[aggregation]
+    for start, found in by_window(pieces, calendar):
+        yield Window(start, found.size, _answerable(aggregate(found)))
 
 
-def result(window: Window, aggregation: str) -> Any:
-    """The aggregate as it can be answered: whole numbers within int64, finite floats, or None."""
-    value = AGGREGATIONS[aggregation](window)
-    if isinstance(value, int) and value not in INT64:
+def of_values(
+    values: Iterable[tuple[int, Value]], calendar: Calendar, aggregation: str
+) -> Iterator[Window]:
+    """The same for a percentile, which takes every value there is; oldest first."""
+    share = PERCENTILES[aggregation]
+    for start, inside in groupby(values, key=lambda item: calendar.bounds(item[0])[0]):
+        held = [value for _, value in inside]
+        numbers = sorted(value for value in held if isinstance(value, int | float))
+        yield Window(start, len(held), _answerable(_percentile(numbers, share)))
+
+
+def _percentile(ordered: list[int | float], share: float) -> float | None:
+    if not ordered:
+        return None
+    rank = share * (len(ordered) - 1)
+    low = math.floor(rank)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (rank - low) * (ordered[high] - ordered[low])
+
+
+def _answerable(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool) and value not in INT64:
         return float(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None

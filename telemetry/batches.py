@@ -53,14 +53,15 @@ def placed(entries: Sequence[Entry], devices: Records) -> list[Entry]:
 
 
 def submit_batch(
-    *, devices: Records, entries: Sequence[Entry], times: Times | None = None
+    *, devices: Records, entries: Sequence[Entry], actor: str, times: Times | None = None
 ) -> Answer:
     """Store the good entries of a batch durably; the verdict on each of them.
 
-    `times` are as `times_of` gave them, maybe at an earlier try. Raises StoreAway; then any part
-    may be stored, and a retry is safe for readings with times of their own.
+    `actor` is whoever sent it. `times` are as `times_of` gave them, maybe at an earlier try.
+    Raises StoreAway; then any part may be stored, and a retry is safe for readings with times of
+    their own.
     """
-    batch = _Batch(devices, entries)
+    batch = _Batch(devices, entries, actor)
     batch.store(times_of(entries, times))
     return batch.answer()
 
@@ -84,8 +85,9 @@ def times_of(entries: Sequence[Entry], known: Times | None = None) -> Times:
 class _Batch:
     """The verdicts on the entries of one call, as they come to be known."""
 
-    def __init__(self, devices: Records, entries: Sequence[Entry]) -> None:
+    def __init__(self, devices: Records, entries: Sequence[Entry], actor: str) -> None:
         self._devices = devices
+        self._actor = actor
         self._verdicts: list[Answer] = [_verdict(entry) for entry in entries]
         self._good = [entry for entry in entries if entry.message is not None]
         self._first: dict[int, int] = {}  # of a duplicate, by index: the entry that it repeats
@@ -104,10 +106,14 @@ class _Batch:
             if self._verdicts[first]["status"] == "rejected":
                 self._verdicts[index] = {**self._verdicts[first], "index": index}
         counters.count("messages")
-        told = {reading.device_id for reading in stored}
+        told: dict[int, list[Reading]] = {}
+        for reading in stored:
+            told.setdefault(reading.device_id, []).append(reading)
         commit.publish(stored, [self._devices[device_id] for device_id in told])
         if stored:
-            log.submitted([self._event(device_id, stored) for device_id in sorted(told)])
+            log.submitted(
+                [self._event(device_id, part) for device_id, part in sorted(told.items())]
+            )
 
     def answer(self) -> Answer:
         count = {
@@ -124,18 +130,18 @@ class _Batch:
 
     def _accepted(self, times: Times) -> list[tuple[int, Reading]]:
         """The readings to be stored, with their indexes; verdicts for those that are not."""
-        last: dict[tuple[int, int], tuple[str, int]] = {}  # the content, and whose it is
+        last: dict[tuple[int, int], Entry] = {}
         accepted = []
         for entry in self._good:
             message, at = entry.message, times[entry.index]
             assert message is not None
             assert at is not None
-            content, index = last.get((entry.device_id, at), ("", 0))
-            if content == message.content:
-                self._first[entry.index] = index
+            before = last.get((entry.device_id, at))
+            if before and before.message and before.message.content == message.content:
+                self._first[entry.index] = before.index
                 self._verdicts[entry.index]["status"] = "duplicate"
                 continue
-            last[entry.device_id, at] = message.content, entry.index
+            last[entry.device_id, at] = entry
             self._verdicts[entry.index]["timestamp"] = format_ms(at)
             reading = _reading(self._devices[entry.device_id], message, at)
             accepted.append((entry.index, reading))
@@ -144,9 +150,8 @@ class _Batch:
     def _reject(self, index: int, errors: Errors) -> None:
         self._verdicts[index] = {"index": index, "status": "rejected", **_reasons(errors)}
 
-    def _event(self, device_id: int, stored: Sequence[Reading]) -> Answer:
+    def _event(self, device_id: int, readings: Sequence[Reading]) -> Answer:
         """What the event log says of a device's part; the same part again is the same event."""
-        readings = [reading for reading in stored if reading.device_id == device_id]
         names = sorted({name for reading in readings for name in reading.values})
         content = [[r.time, sorted(r.values.items()), r.metadata] for r in readings]
         digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -155,7 +160,7 @@ class _Batch:
             uuid.uuid5(EVENT_NAMESPACE, f"{device_id}:batch:{digest}"),
             Kind.TELEMETRY_SUBMITTED,
             f"{device.name} submitted {len(readings)} reading(s)",
-            actor=f"device:{device_id}",
+            actor=self._actor,
             user_id=device.owner_id,
             device_id=device_id,
             payload={

@@ -18,7 +18,7 @@ from iotflow.lib import counters
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.redis import redis, shared
 from iotflow.lib.timeparse import now_ms
-from telemetry import latest
+from telemetry import latest, rollups
 from telemetry.readings import Place, Reading, newest
 from telemetry.stores import Refused, telemetry_store
 
@@ -35,6 +35,7 @@ def store(readings: Sequence[Reading], deadline: float = inf) -> list[Refused | 
     if not readings:
         return []
     try:
+        rollups.note_late(readings)
         return _store(readings, deadline)
     except StoreAway:
         missed.add({(reading.device_id, reading.latest_epoch) for reading in readings})

@@ -22,10 +22,10 @@ from iotflow.lib.batches import delete_in_pieces
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.redis import redis
 from iotflow.lib.timeparse import LATEST, format_ms
-from telemetry import latest
+from telemetry import latest, rollups
 from telemetry.models import Erasure, IdempotencyKey, RangeDeletion
 from telemetry.readings import Deletion, LatestValue
-from telemetry.stores import telemetry_store
+from telemetry.stores import rollup_store, telemetry_store
 
 # What was let in before is over by then: it has been written, or answered with a 503.
 SETTLE_AFTER = timedelta(seconds=15)
@@ -41,10 +41,12 @@ def delete_range(*, device_id: int, start: int, end: int, actor: str) -> None:
     The latest values are those that are left. Safe to repeat after it broke off. Raises
     StoreAway, and Http404 when the device is gone.
     """
+    rollups.note_deletion(device_id, start, end, done=False)
     for _ in range(TRIES):
         deletion = _begin(device_id, start, end)
         telemetry_store().delete(deletion)
         if _finish_range(deletion, actor):
+            rollups.note_deletion(device_id, start, end, done=True)
             _carry(deletion)  # what was written between these two
             _forget_latest(device_id, deletion.epoch)
             return
@@ -155,7 +157,10 @@ def _erase(erasure: Erasure) -> None:
     device_id = erasure.device_id
     place = device_id, erasure.owner_id, erasure.latest_epoch
     RangeDeletion.objects.filter(device_id=device_id).delete()
-    rows: dict[str, int] = erasure.rows or _note(erasure, telemetry_store().count(*place))
+    rows: dict[str, int] = erasure.rows or _note(
+        erasure, {**telemetry_store().count(*place), **rollup_store().count(device_id)}
+    )
+    rollup_store().erase(device_id)
     telemetry_store().erase(*place)
     for epoch in range(erasure.latest_epoch + 1):
         _forget_latest(device_id, epoch)

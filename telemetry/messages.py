@@ -1,6 +1,6 @@
 """What devices and gateways send, checked: one reading, or many at once."""
 
-import json as strict_json
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -30,7 +30,7 @@ class Message:
     @property
     def content(self) -> str:
         """The same for the same measurements and metadata."""
-        return strict_json.dumps([self.values, self.metadata], sort_keys=True)
+        return json.dumps([self.values, self.metadata], sort_keys=True)
 
 
 @dataclass(frozen=True, slots=True)

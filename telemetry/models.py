@@ -18,6 +18,8 @@ if settings.CASSANDRA_HOSTS:
         DeviceDataTable,
         DeviceDayTable,
         LatestDataTable,
+        RollupProgressTable,
+        RollupTable,
         UserDataTable,
         UserHourTable,
     )
@@ -251,3 +253,61 @@ class IdempotencyKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.caller} {self.key}"
+
+
+class Rollup(models.Model):
+    """The summary (telemetry.summaries) of a measurement's values in an hour or a day from `ts`."""
+
+    pk = models.CompositePrimaryKey("device_id", "length", "key", "ts")
+    device_id = models.BigIntegerField()
+    length = models.IntegerField()
+    key = models.CharField(max_length=255)
+    ts = models.BigIntegerField()
+    summary = models.TextField()
+    expires = models.BigIntegerField(null=True)
+
+    class Meta:
+        db_table = "rollups"
+        indexes = [
+            models.Index(fields=["device_id", "length", "ts"], name="rollups_by_time"),
+            models.Index(
+                fields=["expires"],
+                name="rollups_expires",
+                condition=models.Q(expires__isnull=False),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.device_id} {self.key} {self.ts}"
+
+
+class RollupProgress(models.Model):
+    """How far a device's rollups are; `computed` is the newest look at its readings, in µs."""
+
+    device_id = models.BigIntegerField(primary_key=True)
+    until = models.BigIntegerField(null=True)
+    computed = models.BigIntegerField(default=0)
+
+    class Meta:
+        db_table = "rollup_progress"
+
+    def __str__(self) -> str:
+        return f"device {self.device_id}"
+
+
+class RollupMark(models.Model):
+    """Hours of a device to be rolled up again (telemetry.stores.rollups.Mark)."""
+
+    pk = models.CompositePrimaryKey("device_id", "start", "stop", "deleted")
+    device_id = models.BigIntegerField()
+    start = models.BigIntegerField()
+    stop = models.BigIntegerField()
+    deleted = models.BooleanField()
+    due = models.BigIntegerField()
+    version = models.BigIntegerField()
+
+    class Meta:
+        db_table = "rollup_marks"
+
+    def __str__(self) -> str:
+        return f"{self.start} to {self.stop} of device {self.device_id}"

@@ -1,8 +1,11 @@
 """What is asked of telemetry: query strings, and ranges to delete; each bad one is a 400."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
+from zoneinfo import ZoneInfo, available_timezones
 
 from django.conf import settings
 from django.http import QueryDict
@@ -13,11 +16,16 @@ from iotflow.lib.pagination import whole_number
 from iotflow.lib.spans import Span, parse_bounds, parse_span
 from iotflow.lib.timeparse import UNITS
 from telemetry.aggregates import AGGREGATIONS
+from telemetry.charts import auto_window
 from telemetry.cursors import FeedCursor, HistoryCursor, feed_cursor, history_cursor
+from telemetry.windows import DAY, HOUR, Calendar
 
 WINDOW = re.compile(r"([1-9]\d{0,6})([smhdw])", re.ASCII)
 WINDOW_MIN, WINDOW_MAX = UNITS["m"], 30 * UNITS["d"]
 FORMATS = ("csv", "ndjson", "parquet")
+FILLS = ("none", "null")
+POINTS, POINTS_MIN = 500, 3  # for `window=auto`; the ends and something between
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +66,16 @@ def parse_feed(query: QueryDict) -> FeedParameters:
 
 @dataclass(frozen=True, slots=True)
 class AggregateParameters:
+    """`points` is None where no budget was named; `fill`: windows without values are wanted too."""
+
     span: Span
     field: str
     aggregation: str
-    window: int
+    calendar: Calendar
     window_text: str
+    zone_text: str
+    points: int | None
+    fill: bool
 
 
 def parse_aggregate(query: QueryDict) -> AggregateParameters:
@@ -73,18 +86,60 @@ def parse_aggregate(query: QueryDict) -> AggregateParameters:
     aggregation = query.get("aggregation") or "mean"
     if aggregation not in AGGREGATIONS:
         errors["aggregation"] = [f"Must be one of: {', '.join(AGGREGATIONS)}."]
-    window_text = query.get("window") or "1h"
-    found = WINDOW.fullmatch(window_text)
-    window = int(found[1]) * UNITS[found[2]] if found else 0
-    if not WINDOW_MIN <= window <= WINDOW_MAX:
-        errors["window"] = ["Must be a length from 1m to 30d, such as 15m, 1h or 7d."]
-    try:
-        span = _span(query)
-    except ValidationError as error:
-        raise ValidationError(errors | dict(error.detail)) from error  # type: ignore[arg-type]
-    if errors:
+    fill = query.get("fill") or "none"
+    if fill not in FILLS:
+        errors["fill"] = [f"Must be one of: {', '.join(FILLS)}."]
+    zone_text = query.get("timezone") or "UTC"
+    if zone_text not in zones():
+        errors["timezone"] = ["Must be a time zone's name, such as Europe/Berlin or UTC."]
+    points = _noted(
+        errors,
+        lambda: whole_number(query, "points", 0, POINTS_MIN, settings.AGGREGATE_POINTS_MAX),
+    )
+    span = _noted(errors, lambda: _span(query))
+    text = query.get("window") or "1h"
+    if text == "auto" and span is not None:
+        points = points or POINTS
+        text = auto_window(span.end - span.start, points)
+    length = _length(text) if text != "auto" else HOUR
+    if not WINDOW_MIN <= length <= WINDOW_MAX:
+        errors["window"] = ["Must be a length from 1m to 30d, such as 15m, 1h or 7d; or auto."]
+    elif "timezone" not in errors and zone_text != "UTC" and DAY % length and length % DAY:
+        errors["window"] = ["In a time zone, must divide a day or be of whole days."]
+    if errors or span is None:
         raise ValidationError(errors)
-    return AggregateParameters(span, name, aggregation, window, window_text)
+    zone = None if zone_text == "UTC" else ZoneInfo(zone_text)
+    return AggregateParameters(
+        span,
+        name,
+        aggregation,
+        Calendar(length, zone),
+        text,
+        zone_text,
+        points or None,
+        fill == "null",
+    )
+
+
+@lru_cache(maxsize=1)
+def zones() -> frozenset[str]:
+    """The names of time zones: of those alone a file may be looked for."""
+    return frozenset(available_timezones())
+
+
+def _length(text: str) -> int:
+    """The length that a window's text says, in ms; 0 where it says none."""
+    found = WINDOW.fullmatch(text)
+    return int(found[1]) * UNITS[found[2]] if found else 0
+
+
+def _noted(errors: dict[str, list[str]], parse: Callable[[], T]) -> T | None:
+    """What was parsed, or None where it is wrong, and why then in `errors`."""
+    try:
+        return parse()
+    except ValidationError as error:
+        errors.update(error.detail)  # type: ignore[arg-type]
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,11 @@ class Rules:
         rule = self.find(device_type, measurement)
         return settings.ROLLUP_RETENTION_DAYS if rule is None else rule.kept_rollup_days
 
+    def rollup_expiry(self, device_type: str, measurement: str, stop: int) -> int | None:
+        """When a rollup of a window that ends at `stop` expires, in ms; None for never."""
+        days = self.rollup_days(device_type, measurement)
+        return stop + DAY_MS * days if days else None
+
     def expiry(self, device_type: str, measurement: str, time: int) -> int | None:
         """When a value of that time expires, in ms; None for never."""
         days = self.days(device_type, measurement)

@@ -12,10 +12,12 @@ from accounts.models import User
 from devices.key_cache import DeviceRecord
 from devices.models import Device
 from iotflow.lib.timeparse import EARLIEST, format_ms
-from telemetry import aggregates
+from telemetry import charts
+from telemetry.aggregates import PERCENTILES, Window, of_summaries, of_values
 from telemetry.cursors import FeedCursor, HistoryCursor
 from telemetry.latest import latest, latest_of
 from telemetry.parameters import AggregateParameters, FeedParameters, HistoryParameters
+from telemetry.plans import Budget, Source
 from telemetry.readings import HistoryPage, HistoryQuery, LatestValue, StoredReading
 from telemetry.stores import telemetry_store
 
@@ -125,55 +127,48 @@ def _latest_body(values: dict[str, LatestValue]) -> dict[str, Any]:
 
 
 def aggregated(
-    device_id: int, asked: AggregateParameters
+    subject: Subject, asked: AggregateParameters
 ) -> tuple[list[dict[str, Any]], int | None]:
-    """The windows that have values, oldest first; and from when on there may be more, or None.
+    """The windows asked for, oldest first; and from when on there may be more, or None.
 
-    Reads at most AGGREGATE_SCAN_VALUES values and answers at most AGGREGATE_WINDOWS_MAX windows;
-    a window that was not read to its end is left for the next call. Raises StoreAway, and
-    ValidationError where one window alone has too many values.
+    Reads at most AGGREGATE_SCAN_VALUES values or rollups and answers at most AGGREGATE_WINDOWS_MAX
+    windows; a window that was not read to its end is left for the next call. Raises StoreAway,
+    and ValidationError where one window alone has too many values.
     """
-    values = _Counted(
-        telemetry_store().values(device_id, asked.field, asked.span.start, asked.span.end)
-    )
-    found = list(
-        islice(
-            aggregates.windows(values, asked.window, asked.aggregation),
-            settings.AGGREGATE_WINDOWS_MAX + 1,
-        )
-    )
-    if values.cut and len(found) == 1:
+    calendar, most = asked.calendar, settings.AGGREGATE_WINDOWS_MAX
+    budget = Budget(settings.AGGREGATE_SCAN_VALUES)
+    span = asked.span.start, asked.span.end + 1
+    source = Source(subject.id, subject.device_type, asked.field, *span, budget)
+    found = list(islice(_windows(source, asked), most + 1))
+    if budget.spent and len(found) == 1:
         limit = settings.AGGREGATE_SCAN_VALUES
         raise ValidationError(
             {"window": [f"One has more than {limit} values; ask for shorter ones."]}
         )
-    more = None
-    if len(found) > settings.AGGREGATE_WINDOWS_MAX or (values.cut and len(found) > 1):
-        more = max(found.pop().start, EARLIEST)
+    more = found.pop().start if found and (budget.spent or len(found) > most) else None
+    if asked.points is not None:
+        found = charts.thinned(found, calendar, asked.points, gaps=asked.fill)
+    elif asked.fill:
+        stop = source.stop if more is None else more
+        found = list(islice(charts.filled(found, calendar, source.start, stop), most + 1))
+        more = found.pop().start if len(found) > most else more
     rows = [
         {
             "timestamp": format_ms(max(window.start, EARLIEST)),
-            "value": aggregates.result(window, asked.aggregation),
-            "count": window.count,
+            "value": window.value,
+            "count": window.size,
         }
         for window in found
     ]
-    return rows, more
+    return rows, None if more is None else max(more, EARLIEST)
 
 
-class _Counted:
-    """At most AGGREGATE_SCAN_VALUES of the values; `cut` where there were more."""
-
-    def __init__(self, values: Iterator[tuple[int, Any]]) -> None:
-        self._values = values
-        self.cut = False
-
-    def __iter__(self) -> Iterator[tuple[int, Any]]:
-        for number, item in enumerate(self._values):
-            if number == settings.AGGREGATE_SCAN_VALUES:
-                self.cut = True
-                return
-            yield item
+def _windows(source: Source, asked: AggregateParameters) -> Iterator[Window]:
+    """Percentiles take every value; for the rest summaries of them do."""
+    if asked.aggregation in PERCENTILES:
+        return of_values(source.values(), asked.calendar, asked.aggregation)
+    pieces = source.summaries(asked.calendar, asked.aggregation)
+    return of_summaries(pieces, asked.calendar, asked.aggregation)
 
 
 def feed(user: User, asked: FeedParameters) -> tuple[list[dict[str, Any]], str | None]:

@@ -142,6 +142,7 @@ class AggregateAnswer(serializers.Serializer[Any]):
     field = serializers.CharField()
     aggregation = serializers.ChoiceField(choices=list(AGGREGATIONS))
     window = serializers.CharField()
+    timezone = serializers.CharField()
     start_time = serializers.CharField()
     end_time = serializers.CharField()
     data = AggregateRow(many=True)  # type: ignore[assignment]

@@ -19,7 +19,7 @@ from telemetry import clock, ingest, policies
 from telemetry.ingest import Receipt, Submission
 from telemetry.messages import Message
 from telemetry.models import IdempotencyKey
-from telemetry.stores import telemetry_store
+from telemetry.stores import rollup_store, telemetry_store
 from telemetry.throttles import one_reading
 
 Answer = dict[str, Any]
@@ -113,3 +113,4 @@ def purge() -> None:
     before = now - timedelta(hours=settings.IDEMPOTENCY_HOURS)
     delete_in_pieces(IdempotencyKey.objects.filter(created_at__lt=before))
     telemetry_store().purge(int(now.timestamp() * 1000))
+    rollup_store().purge(int(now.timestamp() * 1000))

@@ -118,6 +118,43 @@ class UserHourTable(Model):
     shard = columns.SmallInt(primary_key=True, clustering_order="ASC")
 
 
+class RollupTable(Model):
+    """The summary (telemetry.summaries) of a measurement's values in an hour or a day from `ts`.
+
+    `length` says which, in ms. `bucket` is the first day of the month for hours, of the year for
+    days: what one measurement had in a month is 744 rows side by side.
+    """
+
+    __table_name__ = "rollups"
+    __options__ = {
+        "compaction": {"class": "org.apache.cassandra.db.compaction.LeveledCompactionStrategy"}
+    }
+
+    device_id = columns.BigInt(partition_key=True)
+    length = columns.Integer(partition_key=True)
+    bucket = columns.Date(partition_key=True)
+    key = columns.Text(primary_key=True, clustering_order="ASC")
+    ts = columns.DateTime(primary_key=True, clustering_order="ASC")
+    summary = columns.Text()
+
+
+class RollupProgressTable(Model):
+    """How far a device's rollups are, and its marks (telemetry.stores.rollups.Mark).
+
+    A mark that comes to life again only costs a look: their tombstones may go as early as hints do.
+    """
+
+    __table_name__ = "rollup_progress"
+    __options__ = {"gc_grace_seconds": 3 * 3600}
+
+    device_id = columns.BigInt(partition_key=True)
+    until = columns.DateTime(static=True)
+    start = columns.DateTime(primary_key=True, clustering_order="ASC")
+    stop = columns.DateTime(primary_key=True, clustering_order="ASC")
+    deleted = columns.Boolean(primary_key=True)
+    due = columns.DateTime()
+
+
 TABLES = (
     DeviceDataTable,
     DeviceDayTable,
@@ -125,4 +162,6 @@ TABLES = (
     LatestDataTable,
     UserDataTable,
     UserHourTable,
+    RollupTable,
+    RollupProgressTable,
 )

@@ -90,7 +90,8 @@ local function take(keys, arguments, answer)
             state.used = state.used + cost
             if part == 0 then
                 state.reset = math.ceil(state.full - now)
-                redis.call('SET', key, string.format('%.3f', state.full), 'PX', state.reset)
+                local life = math.max(1, state.reset)
+                redis.call('SET', key, string.format('%.3f', state.full), 'PX', life)
             else
                 state.reset = start + window - now
                 if #state.old > 0 then redis.call('HDEL', key, unpack(state.old)) end

@@ -5,8 +5,9 @@ from functools import lru_cache
 from django.conf import settings
 
 from telemetry.stores.base import Refused, TelemetryStore
+from telemetry.stores.rollups import RollupStore
 
-__all__ = ["Refused", "TelemetryStore", "telemetry_store"]
+__all__ = ["Refused", "RollupStore", "TelemetryStore", "rollup_store", "telemetry_store"]
 
 
 @lru_cache(maxsize=1)
@@ -19,3 +20,15 @@ def telemetry_store() -> TelemetryStore:
     from telemetry.stores.sql import SqlStore
 
     return SqlStore()
+
+
+@lru_cache(maxsize=1)
+def rollup_store() -> RollupStore:
+    """Where the rollups of this process are: beside the readings."""
+    if settings.TELEMETRY_STORE == "cassandra":
+        from telemetry.stores.rollups_cassandra import CassandraRollups
+
+        return CassandraRollups()
+    from telemetry.stores.rollups_sql import SqlRollups
+
+    return SqlRollups()

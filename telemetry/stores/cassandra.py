@@ -13,7 +13,6 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from itertools import groupby, islice
-from math import ceil
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -58,6 +57,7 @@ from telemetry.stores.cql import (
     Cql,
     Row,
     open_session,
+    ttl_of,
 )
 from telemetry.stores.packing import UNSET, bound, integer, long, short
 from telemetry.stores.sql import feed_start, values_of
@@ -71,9 +71,7 @@ SHARDS = 8
 UNCONFIGURED = re.compile("unconfigured table|keyspace .* does not exist", re.IGNORECASE)
 MARKS = 200_000
 MARK_SECONDS = 3600
-FEED_TTL_MAX = 2 * 366 * 86_400
-TTL_MAX = 20 * 365 * 86_400
-EXPIRY_END = 2**31 - 2 * 86_400  # in s since 1970
+FEED_TTL_MAX = 20 * 365 * 86_400
 CELL_COLUMNS = "kind, double_value, long_value, bool_value, text_value"
 STATEMENTS = {
     "write": f"""INSERT INTO {{ks}}.device_data (device_id, day, ts, key, {CELL_COLUMNS})
@@ -124,7 +122,6 @@ STATEMENTS = {
         WHERE user_id = ? AND hour = ? AND shard = ? AND ts = ? AND device_id = ?""",
     "delete_latest_value": """DELETE FROM {ks}.latest_data USING TIMESTAMP ?
         WHERE device_id = ? AND epoch = ? AND key = ?""",
-    "unmark_day": "DELETE FROM {ks}.device_days WHERE device_id = ? AND day = ?",
     "delete_day": "DELETE FROM {ks}.device_data WHERE device_id = ? AND day = ?",
     "delete_days": "DELETE FROM {ks}.device_days WHERE device_id = ?",
     "delete_latest": """DELETE FROM {ks}.latest_data USING TIMESTAMP ?
@@ -290,14 +287,12 @@ class CassandraStore:
         return found
 
     def enforce(self, holder: Holder, keeping: Keeping, now: int) -> Overdue:
-        """Besides, strike off the days of which everything has expired."""
+        """The marks of days stay: rollups are found, and erased, by them."""
         found, device_id = Overdue(), holder.device_id
         with self.breaker.guard():
             for old in self._old_days(holder, keeping, now):
                 if old.is_whole:
-                    if old.has_data:
-                        self._cql.execute_all(("delete_day", device_id, p) for p in old.parts)
-                    self._cql.execute("unmark_day", device_id, old.day)
+                    self._cql.execute_all(("delete_day", device_id, part) for part in old.parts)
                 self._cql.execute_all(("delete_value", device_id, *value) for value in old.values)
                 old.count_in(found)
             self._enforce_latest(holder, keeping, now)
@@ -349,7 +344,7 @@ class CassandraStore:
         ttls: dict[str, int] = {}
         cells = []
         for key, value in values_of(reading):
-            ttl = _ttl(expiries[key], now)
+            ttl = ttl_of(expiries[key], now)
             if ttl is None:
                 continue  # it has expired on the way
             ttls[key] = ttl
@@ -413,7 +408,7 @@ class CassandraStore:
         device_id, epoch = long(place[0]), integer(place[1])
         rows, size = [], 0
         for key, latest in values.items():
-            ttl = _ttl(rules.expiry(device_type, key, latest.time), now)
+            ttl = ttl_of(rules.expiry(device_type, key, latest.time), now)
             if ttl is None:
                 continue
             name, value = key.encode(), packing.latest_value(latest.written, latest.value)
@@ -619,8 +614,9 @@ class CassandraStore:
             everything = known.of_day(number, EARLIEST, LATEST, descending=False, everywhere=True)
             parts, day = [Date(part) for part in everything], Date(number)
             if keeping.longest and _end_of(day) <= now - DAY_MS * keeping.longest:
-                has_data = any(list(self._cql.read("first", holder.device_id, p)) for p in parts)
-                yield OldDay(day, parts, True, has_data, [])
+                parts = [p for p in parts if list(self._cql.read("first", holder.device_id, p))]
+                if parts:
+                    yield OldDay(day, parts, True, [])
                 continue
             values = [
                 (part, *value)
@@ -630,7 +626,7 @@ class CassandraStore:
                 )
             ]
             if values:
-                yield OldDay(day, parts, False, True, values)
+                yield OldDay(day, parts, False, values)
 
     def _enforce_latest(self, holder: Holder, keeping: Keeping, now: int) -> None:
         """Deleted at their own time, they hide only what is older, and so not kept either."""
@@ -680,18 +676,17 @@ class CassandraStore:
 
 
 class OldDay(NamedTuple):
-    """What of a device's day is overdue: the whole, where there is any data left, or these values
-    by partition, time and measurement.
+    """What of a device's day is overdue: the whole, or these values by partition, time and
+    measurement.
     """
 
     day: Date
     parts: list[Date]  # its partitions
     is_whole: bool
-    has_data: bool
     values: list[tuple[Date, int, str]]
 
     def count_in(self, found: Overdue) -> None:
-        if self.is_whole and self.has_data:
+        if self.is_whole:
             found.days += 1
             found.span(_end_of(self.day) - DAY_MS + 1, _end_of(self.day))
         elif self.values:
@@ -791,20 +786,6 @@ class Widths:
             if len(self._of) >= WIDTHS:
                 self._of.clear()
             self._of[device_id] = -(-rows // times)
-
-
-def _ttl(expires: int | None, now: int) -> int | None:
-    """How many seconds a value has to live; 0 for ever, None where it has expired.
-
-    Cassandra refuses to expire anything after 20 years, or after 2038: that is kept for ever too,
-    until a purge by policy.
-    """
-    if expires is None:
-        return 0
-    if expires <= now:
-        return None
-    left = ceil((expires - now) / 1000)
-    return left if left <= TTL_MAX and expires // 1000 < EXPIRY_END else 0
 
 
 def _is_old(ts: int, days: int, now: int) -> bool:

@@ -5,6 +5,7 @@ import re
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from math import ceil
 from typing import Any
 
 from cassandra import DriverException, InvalidRequest
@@ -29,6 +30,8 @@ AWAY = (DriverException, NoHostAvailable, ConnectionException, CQLEngineExceptio
 # is done once only.
 LONG = re.compile("ALLOW FILTERING|COUNT|GROUP BY|DISTINCT| IF ")
 _opening = threading.Lock()
+TTL_MAX = 20 * 365 * 86_400
+EXPIRY_END = 2**31 - 2 * 86_400  # in s since 1970
 Row = tuple[Any, ...]
 Bound = Any
 
@@ -116,3 +119,17 @@ def open_session() -> Session:
     """
     with _opening, ThreadPoolExecutor(max_workers=1) as executor:
         return executor.submit(lambda: connections["cassandra"].connection.session).result()
+
+
+def ttl_of(expires: int | None, now: int) -> int | None:
+    """How many seconds a value has to live; 0 for ever, None where it has expired.
+
+    Cassandra refuses to expire anything after 20 years, or after 2038: that is kept for ever too,
+    until a purge by policy.
+    """
+    if expires is None:
+        return 0
+    if expires <= now:
+        return None
+    left = ceil((expires - now) / 1000)
+    return left if left <= TTL_MAX and expires // 1000 < EXPIRY_END else 0

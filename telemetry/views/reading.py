@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.models import User
-from accounts.services import actor_name
+from accounts.requests import current_actor
 from devices.authentication import DevicePrincipal
 from devices.models import DeviceGroup
 from devices.views import UserView, current_user
@@ -94,24 +94,42 @@ class AggregatedView(TelemetryView):
             *TIME_PARAMETERS[:2],
             OpenApiParameter("field", str, required=True, description="The measurement."),
             OpenApiParameter("aggregation", str, enum=list(AGGREGATIONS), default="mean"),
-            OpenApiParameter("window", str, description="1m to 30d, such as 15m; default 1h."),
+            OpenApiParameter(
+                "window", str, description="1m to 30d, such as 15m; or auto. Default 1h."
+            ),
+            OpenApiParameter(
+                "timezone", str, description="Where days begin at midnight; default UTC."
+            ),
+            OpenApiParameter(
+                "fill", str, enum=list(parameters.FILLS), description="Windows without values."
+            ),
+            OpenApiParameter(
+                "points",
+                {
+                    "type": "integer",
+                    "minimum": parameters.POINTS_MIN,
+                    "maximum": settings.AGGREGATE_POINTS_MAX,
+                },
+                description="For a chart: at most so many windows, those that keep its shape.",
+            ),
         ],
         responses=serializers.AggregateAnswer,
     )
     def get(self, request: Request, device_id: int) -> Response:
         """One measurement over windows of time, oldest first; windows without values are left out.
 
-        Where `truncated`, ask again from `next_start_time`.
+        Unless `fill` is null. Where `truncated`, ask again from `next_start_time`.
         """
         subject = self.subject(request, device_id)
         asked = parameters.parse_aggregate(request.query_params)
-        rows, more = selectors.aggregated(subject.id, asked)
+        rows, more = selectors.aggregated(subject, asked)
         return Response(
             {
                 **subject.heading(),
                 "field": asked.field,
                 "aggregation": asked.aggregation,
                 "window": asked.window_text,
+                "timezone": asked.zone_text,
                 "start_time": asked.span.start_text,
                 "end_time": asked.span.end_text,
                 "data": rows,
@@ -238,4 +256,4 @@ def actor(request: Request) -> str:
     """How an event names whoever asks."""
     if isinstance(request.user, DevicePrincipal):
         return f"device:{request.user.device.id}"
-    return actor_name(current_user(request))
+    return current_actor(request)

@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts.requests import current_actor
 from devices.authentication import ApiKeyAuthentication, IsWritingDevice
 from devices.direct import DirectView, known_key, respond
 from devices.models import Device
@@ -100,7 +101,7 @@ class BatchView(APIView):
         def prepare() -> Call:
             entries = messages.parse_batch(request.data, device.id, device.device_type)
             admit({device.id: len(entries)}, self)
-            return _call({device.id: device}, entries)
+            return _call({device.id: device}, entries, f"device:{device.id}")
 
         return _verdicts(_once(request, f"device:{device.id}", prepare))
 
@@ -126,15 +127,17 @@ class BulkView(UserView):
             )
             admit({device_id: addressed[device_id] for device_id in devices}, self)
             placed = batches.placed(entries, devices)
-            return _call(devices, messages.having_good_ones(placed))
+            return _call(devices, messages.having_good_ones(placed), current_actor(request))
 
         return _verdicts(_once(request, f"user:{user.pk}", prepare))
 
 
-def _call(devices: batches.Records, entries: list[Entry]) -> Call:
+def _call(devices: batches.Records, entries: list[Entry], actor: str) -> Call:
     return Call(
         times=lambda: batches.times_of(entries),
-        act=lambda times: batches.submit_batch(devices=devices, entries=entries, times=times),
+        act=lambda times: batches.submit_batch(
+            devices=devices, entries=entries, actor=actor, times=times
+        ),
     )
 
 

@@ -15,7 +15,10 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
     run = verbs.add_parser("run", help="every case against the floor and the limit")
     run.add_argument(
-        "--only", default="", metavar="PARTS", help="cases whose name holds one: submit,latest"
+        "--only",
+        default="",
+        metavar="PARTS",
+        help="only cases whose name holds one, such as submit,latest: writes var/bench/part.json",
     )
     growth = verbs.add_parser("growth", help="the same requests while more and more is stored")
     growth.add_argument(

@@ -230,7 +230,7 @@ def run(asked: argparse.Namespace) -> None:
         bench.export()
         found = {**machine.facts(asked, version), **bench.result()}
     found["seconds"] = round(monotonic() - begun)
-    path = ground.VAR / "latest.json"
+    path = ground.VAR / ("part.json" if asked.only else "latest.json")
     path.write_text(report.as_json(found))
     say(f"\n{report.text(found)}\nWritten to {path.relative_to(ground.ROOT)}")
     if not asked.quick and not asked.only:

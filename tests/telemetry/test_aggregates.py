@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from iotflow.lib.timeparse import format_ms
 from telemetry import aggregates
+from telemetry.summaries import by_hour
+from telemetry.windows import Calendar
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE
@@ -17,9 +19,16 @@ NOON = 1_733_313_600_000  # 2024-12-04T12:00Z
 numbers = st.lists(st.integers(-(10**6), 10**6) | st.floats(-1e6, 1e6), min_size=1, max_size=60)
 
 
+def windows(items, length, aggregation):
+    calendar = Calendar(length)
+    if aggregation in aggregates.PERCENTILES:
+        return list(aggregates.of_values(items, calendar, aggregation))
+    return list(aggregates.of_summaries(by_hour(items, calendar), calendar, aggregation))
+
+
 def one(values, aggregation):
-    [window] = aggregates.windows([(NOON + n, v) for n, v in enumerate(values)], HOUR, aggregation)
-    return aggregates.result(window, aggregation)
+    [window] = windows([(NOON + n, v) for n, v in enumerate(values)], HOUR, aggregation)
+    return window.value
 
 
 @given(numbers)
@@ -60,7 +69,7 @@ def test_what_is_no_number_counts_only_where_it_can():
 def test_windows_begin_at_multiples_and_weeks_on_mondays():
     starts = {}
     for text, length in (("15m", 15 * MINUTE), ("1d", 24 * HOUR), ("7d", 168 * HOUR)):
-        [window] = aggregates.windows([(NOON + 17 * MINUTE, 1)], length, "mean")
+        [window] = windows([(NOON + 17 * MINUTE, 1)], length, "mean")
         starts[text] = format_ms(window.start)
     assert starts == {
         "15m": "2024-12-04T12:15:00.000Z",
