@@ -4,6 +4,7 @@ Each store is chosen by its own variable and is embedded where that variable is 
 (docs/settings.md lists them all). Everything embedded lives under VAR_DIR.
 """
 
+import socket
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -277,6 +278,9 @@ if CASSANDRA_HOSTS:
                 # Connecting while apps load would keep every command from starting without it.
                 "lazy_connect": True,
                 "retry_connect": True,
+                # The driver sends a batch in pieces, and the last would wait 40 ms for an answer to
+                # those before it.
+                "sockopts": [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
                 # Within a datacenter packing costs more than what it saves.
                 "compression": False,
                 "execution_profiles": {
