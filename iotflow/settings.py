@@ -294,6 +294,8 @@ if CASSANDRA_HOSTS:
                 "port": bounded("CASSANDRA_PORT", 9042, 1, 65535),
                 "connect_timeout": 2,
                 "control_connection_timeout": 2,
+                # Until all nodes know a new table; a busy cluster needs more than the usual ten.
+                "max_schema_agreement_wait": 30,
                 # The driver's own policy backs off to ten minutes.
                 "reconnection_policy": ConstantReconnectionPolicy(1.0, max_attempts=None),
             },

@@ -38,10 +38,14 @@ Written = tuple[Sequence[Sample], list[Refusal]]  # a group, and what was refuse
 
 
 class Backfill:
-    """Writes one device's samples. Writing them again stores nothing new."""
+    """Writes one device's samples. Writing them again stores nothing new.
+
+    `stored` counts them, without those refused. Up to `line` all of them are stored or refused.
+    """
 
     def __init__(self, device: Device) -> None:
         self.stored = 0
+        self.line = 0
         self._device = device
 
     def write(self, samples: Sequence[Sample]) -> list[Refusal]:
@@ -52,7 +56,9 @@ class Backfill:
         Raises Device.DoesNotExist when the device was deleted meanwhile.
         """
         group = self._group(samples)
-        return self._counted(group, _store(group.readings))
+        refused = self._counted(group, _store(group.readings))
+        self.line = samples[-1].line if samples else self.line
+        return refused
 
     def write_all(self, groups: Iterable[Sequence[Sample]]) -> Generator[Written]:
         """The same for any number of groups; each, in order, when it is stored.
@@ -79,6 +85,8 @@ class Backfill:
                     yield self._next(waiting)
             finally:  # broken off: what is on its way arrives all the same
                 stop.set()
+                while waiting and waiting[0][1].exception() is None:
+                    self._next(waiting)
                 for group, future in waiting:
                     if future.exception() is None:
                         self._counted(group, future.result())
@@ -91,8 +99,11 @@ class Backfill:
         return _Group(samples, good, old, [self._reading(sample) for sample in good])
 
     def _next(self, waiting: deque[tuple["_Group", Future[Refusals]]]) -> Written:
-        group, future = waiting.popleft()
-        return group.samples, self._counted(group, future.result())
+        group, future = waiting[0]
+        refused = self._counted(group, future.result())
+        waiting.popleft()
+        self.line = group.samples[-1].line
+        return group.samples, refused
 
     def _counted(self, group: "_Group", refusals: Refusals) -> list[Refusal]:
         unfit = [

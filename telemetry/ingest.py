@@ -157,7 +157,6 @@ class Committer:
                 self._commit(group)
             else:
                 self._repair()
-            close_old_connections()
         connections.close_all()
 
     def _gather(self) -> list[Ticket] | None:

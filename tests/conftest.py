@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from django.conf import settings as django_settings
 
+from iotflow.lib.errors import StoreAway
 from tests.api import Api, Somebody, Something
 from tests.environment import CHOICES, ROOT, STORES
+from tests.services import eventually
 
 PURE = ("tests/lib/", "tests/clients/", "tests/bench/")  # or with a server of their own
 ADMIN, PASSWORD = "admin", "swordfish17"
@@ -49,11 +51,29 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
         if django_settings.CASSANDRA_HOSTS:
             drop_keyspace()
         telemetry_store().setup()
+        if STORES == "cluster":
+            warm_up()
     yield
     from telemetry import ingest
 
     if ingest._committer is not None:
         ingest._committer.stop()
+
+
+def warm_up() -> None:
+    """Nodes that were just started are slower, for a while, than a request may take."""
+    from telemetry.readings import Reading
+    from telemetry.stores import telemetry_store
+
+    def write() -> bool:
+        try:
+            for n in range(50):
+                telemetry_store().write([Reading(10**15 + n, 1, 0, 0, {"a": n})])
+        except StoreAway:
+            return False
+        return True
+
+    eventually(write, seconds=90)
 
 
 def drop_keyspace() -> None:

@@ -122,7 +122,6 @@ STATEMENTS = {
         WHERE user_id = ? AND hour = ? AND shard = ? AND ts = ? AND device_id = ?""",
     "delete_latest_value": """DELETE FROM {ks}.latest_data USING TIMESTAMP ?
         WHERE device_id = ? AND epoch = ? AND key = ?""",
-    "unmark_day": "DELETE FROM {ks}.device_days WHERE device_id = ? AND day = ?",
     "delete_day": "DELETE FROM {ks}.device_data WHERE device_id = ? AND day = ?",
     "delete_days": "DELETE FROM {ks}.device_days WHERE device_id = ?",
     "delete_latest": """DELETE FROM {ks}.latest_data USING TIMESTAMP ?
@@ -288,14 +287,12 @@ class CassandraStore:
         return found
 
     def enforce(self, holder: Holder, keeping: Keeping, now: int) -> Overdue:
-        """Besides, strike off the days of which everything has expired."""
+        """The marks of days stay: rollups are found, and erased, by them."""
         found, device_id = Overdue(), holder.device_id
         with self.breaker.guard():
             for old in self._old_days(holder, keeping, now):
                 if old.is_whole:
-                    if old.has_data:
-                        self._cql.execute_all(("delete_day", device_id, p) for p in old.parts)
-                    self._cql.execute("unmark_day", device_id, old.day)
+                    self._cql.execute_all(("delete_day", device_id, part) for part in old.parts)
                 self._cql.execute_all(("delete_value", device_id, *value) for value in old.values)
                 old.count_in(found)
             self._enforce_latest(holder, keeping, now)
@@ -617,8 +614,9 @@ class CassandraStore:
             everything = known.of_day(number, EARLIEST, LATEST, descending=False, everywhere=True)
             parts, day = [Date(part) for part in everything], Date(number)
             if keeping.longest and _end_of(day) <= now - DAY_MS * keeping.longest:
-                has_data = any(list(self._cql.read("first", holder.device_id, p)) for p in parts)
-                yield OldDay(day, parts, True, has_data, [])
+                parts = [p for p in parts if list(self._cql.read("first", holder.device_id, p))]
+                if parts:
+                    yield OldDay(day, parts, True, [])
                 continue
             values = [
                 (part, *value)
@@ -628,7 +626,7 @@ class CassandraStore:
                 )
             ]
             if values:
-                yield OldDay(day, parts, False, True, values)
+                yield OldDay(day, parts, False, values)
 
     def _enforce_latest(self, holder: Holder, keeping: Keeping, now: int) -> None:
         """Deleted at their own time, they hide only what is older, and so not kept either."""
@@ -678,18 +676,17 @@ class CassandraStore:
 
 
 class OldDay(NamedTuple):
-    """What of a device's day is overdue: the whole, where there is any data left, or these values
-    by partition, time and measurement.
+    """What of a device's day is overdue: the whole, or these values by partition, time and
+    measurement.
     """
 
     day: Date
     parts: list[Date]  # its partitions
     is_whole: bool
-    has_data: bool
     values: list[tuple[Date, int, str]]
 
     def count_in(self, found: Overdue) -> None:
-        if self.is_whole and self.has_data:
+        if self.is_whole:
             found.days += 1
             found.span(_end_of(self.day) - DAY_MS + 1, _end_of(self.day))
         elif self.values:

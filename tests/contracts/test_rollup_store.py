@@ -6,7 +6,8 @@ import time
 import pytest
 
 from iotflow.lib.timeparse import EARLIEST, LATEST
-from telemetry import clock
+from telemetry import clock, retention
+from telemetry.models import RetentionPolicy
 from telemetry.readings import Reading
 from telemetry.stores import RollupStore, TelemetryStore
 from telemetry.stores.rollups import MARKS_MAX, Mark, Progress
@@ -172,6 +173,20 @@ class TestRollups:
         if isinstance(store, SqlRollups):
             store.purge(end + 1)
             assert read(store, device) == []
+
+    def test_each_is_kept_as_the_policy_of_its_measurement_says(self, stores, settings):
+        store, readings = stores
+        settings.ROLLUP_RETENTION_DAYS = 1
+        place = {"device_type": "camera", "measurement": "u"}
+        RetentionPolicy.objects.create(**place, days=1, rollup_days=10)
+        retention.table.reload()
+        device, hour = next(_ids), time.time_ns() // 1_000_000 // HOUR * HOUR - 2 * HOUR
+        old = hour - 2 * DAY
+        readings.write([Reading(device, 1, at, clock.written(), {"t": 1}) for at in (old, hour)])
+        rows = [("t", rollup(hour)), ("t", rollup(old)), ("u", rollup(old))]
+        assert store.write(device, "camera", HOUR, rows, clock.written())
+        assert read(store, device) == [rollup(hour)]
+        assert read(store, device, name="u") == [rollup(old)]
 
 
 def test_a_device_is_counted_and_erased_and_no_other(stores, device):

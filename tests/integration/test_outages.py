@@ -1,6 +1,7 @@
 """The plug is pulled on the real servers, one at a time, while the API is used."""
 
 import json
+import threading
 import time
 
 import pytest
@@ -11,6 +12,7 @@ from devices.services import rotate_key, set_status
 from events import outbox, sinks
 from events.models import EventLog, Outbox
 from iotflow.lib.errors import StoreAway
+from telemetry.backfill import Backfill, Sample
 from tests.api import Api
 from tests.services import eventually, hung, killed
 
@@ -198,6 +200,25 @@ class TestCassandraAway:
         lines = b"".join(export(sensor, "ndjson", cursor=cursor)).splitlines()
         values = [json.loads(line)["measurements"]["a"] for line in lines]
         assert values[:1900] == list(range(1100, 3000))
+
+    def test_an_import_waits_for_a_store_that_is_away_for_a_moment(self, sensor):
+        backfill = Backfill(sensor.device)
+
+        def write():
+            groups = [[Sample(1_700_000_000_000 + n, {"a": n}, n)] for n in range(1, 11)]
+            try:
+                list(backfill.write_all(groups))
+            finally:
+                connections.close_all()
+
+        thread = threading.Thread(target=write)
+        with hung("cassandra"):
+            thread.start()
+            time.sleep(3)
+            assert (thread.is_alive(), backfill.stored) == (True, 0)
+        thread.join(30)
+        assert (backfill.stored, backfill.line) == (10, 10)
+        eventually(lambda: submit(sensor, 1).status == 201)
 
     def test_a_server_that_hangs_is_503_within_two_seconds(self, sensor):
         assert submit(sensor, 0).status == 201

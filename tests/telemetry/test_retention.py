@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import threading
 import time
 from datetime import timedelta
@@ -22,9 +23,11 @@ from telemetry.ingest import Submission, submit
 from telemetry.models import DeviceData, RetentionChange, RetentionPolicy
 from telemetry.readings import Reading
 from telemetry.retention import FOR_EVER, Rule, Rules, Table
-from telemetry.stores import telemetry_store
+from telemetry.rollups import Rolling
+from telemetry.stores import rollup_store, telemetry_store
 
 DAY = 86_400_000
+HOUR = 3_600_000
 
 
 def keep(device_type="", measurement="", days=0, rollup_days=None) -> RetentionPolicy:
@@ -330,6 +333,29 @@ class TestPurge:
         assert DeviceData.objects.count() == 3
         assert "2 expired value(s) deleted" in run("purge")
         assert DeviceData.objects.count() == 1
+
+
+class TestRollups:
+    def test_they_are_kept_and_read_as_the_policy_of_their_device_says(self, sensor, settings):
+        settings.ROLLUP_RETENTION_DAYS = 1
+        keep("sensor", "a", 2, rollup_days=0)
+        at = now_ms() // DAY * DAY - DAY  # midnight; nearly two days ago at the most
+        assert not Backfill(Device.objects.get(pk=sensor.id)).write(
+            [Sample(at + n * HOUR, {"a": n, "b": n}) for n in range(3, 6)]
+        )
+        progress = rollup_store().progress([sensor.id])[sensor.id]
+        assert not Rolling(sensor.id, progress, math.inf, now_ms() + 2 * 60_000).run()
+        path = f"/telemetry/{sensor.id}/aggregated?aggregation=sum&window=1d&start_time=-30d"
+        before = sensor.api.get(f"{path}&field=a").json["data"]
+        assert [window["value"] for window in before] == [12]
+        keep("sensor", "a", 1, rollup_days=0)
+        run("purge", "--policy", "--yes")
+        holder = next(policies.holders(sensor.id))
+        keeping = Rules([Rule("", "", 1)]).keeping("sensor")
+        telemetry_store().enforce(holder, keeping, now_ms() + DAY)  # as if a day had gone by
+        assert measurements(sensor) == []
+        assert sensor.api.get(f"{path}&field=a").json["data"] == before
+        assert sensor.api.get(f"{path}&field=b").json["data"] == []
 
 
 class TestCommand:

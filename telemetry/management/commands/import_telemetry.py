@@ -131,14 +131,13 @@ class Command(BaseCommand):
             groups = batched(samples(tally.good(behind(rows, place)), place), settings.IMPORT_GROUP)
             try:
                 with closing(backfill.write_all(groups)) as written:
-                    for group, refusals in written:
+                    for _, refusals in written:
                         for refused, reason in refusals:
                             tally.bad.add(refused.line, reason)
-                        place = Place(group[-1].line, place.shift)
-                        bookmark.note(place)
+                        bookmark.note(Place(backfill.line, place.shift))
             except BaseException:
                 with suppress(OSError):
-                    bookmark.keep(place)
+                    bookmark.keep(Place(max(backfill.line, place.line), place.shift))
                 raise
 
     def _shift(self, path: Path, how: How) -> int:

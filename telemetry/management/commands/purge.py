@@ -10,7 +10,7 @@ from devices.models import Device
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import format_ms, to_ms
 from telemetry import policies, retention
-from telemetry.stores import telemetry_store
+from telemetry.stores import rollup_store, telemetry_store
 from telemetry.stores.base import Holder, Overdue
 
 SHOWN = 20
@@ -49,6 +49,7 @@ class Command(BaseCommand):
             return f"{count:,} expired value(s) would be deleted. Nothing was changed."
         with tqdm(total=count, unit=" values", disable=None) as bar:
             deleted = store.purge(now, bar.update)
+        rollup_store().purge(now)
         return f"{deleted:,} expired value(s) deleted."
 
     def _by_policy(self, options: dict[str, Any]) -> str:
