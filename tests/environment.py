@@ -50,6 +50,8 @@ def _prepare() -> None:
         os.environ.update(_read(SERVICES, absent))
         if STORES == "cluster":
             os.environ.update(_read(CLUSTER, "The cluster is not there. Start it: make cluster"))
+            # Not the store that is tried there, and what a test has left in it is dropped at once.
+            os.environ["MONGODB_TIMEOUT_MS"] = "10000"
         os.environ["REDIS_URL"] = os.environ["REDIS_URL"].rsplit("/", 1)[0] + "/15"
         os.environ["CASSANDRA_KEYSPACE"] = "test_telemetry"
     elif STORES != "embedded":

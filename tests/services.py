@@ -14,7 +14,7 @@ def control(verb: str, name: str) -> None:
         [sys.executable, os.environ["SERVICES_CONTROL"], verb, name],
         check=True,
         capture_output=True,
-        timeout=240,
+        timeout=330,
     )
 
 

@@ -54,6 +54,8 @@ def address(number: int) -> str:
 class Node(Cassandra):
     """One of the three: a rack each, as in production; half the heap of a single one."""
 
+    patience = 300  # beside two others on one machine, and whatever is asked of them
+
     def __init__(self, state: ClusterState, number: int) -> None:
         self.number = number
         self.name = NODES[number - 1]  # type: ignore[misc]

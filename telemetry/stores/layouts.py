@@ -2,9 +2,11 @@
 
 import threading
 import time
+from collections.abc import Iterable
+from math import inf
 
-from telemetry.stores.buckets import Layout, Layouts, State
-from telemetry.stores.cql import Cql
+from telemetry.stores.buckets import VERSIONS_MAX, Layout, Layouts, State
+from telemetry.stores.cql import Cql, Row
 
 REFRESH_SECONDS = 5.0
 TABLE = "device_data"
@@ -22,32 +24,45 @@ STATEMENTS = {
 class StoredLayouts:
     """Never older than REFRESH_SECONDS: a process that cannot ask does not go on by what it knew.
 
-    Raises what the driver raises.
+    After half of that they are asked for beside the work, so that it waits for them only where
+    there was none for a while. Raises what the driver raises.
     """
 
     def __init__(self, cql: Cql) -> None:
         self._cql = cql
         self._lock = threading.Lock()
+        # Apart: the driver's own thread takes it, and the other is held while that is waited for.
+        self._knowing = threading.Lock()
         self._known = Layouts()
-        self._until = 0.0
+        self._asked = -inf  # when, for those that are known
+        self._ahead = -inf  # when last beside the work
 
     def get(self) -> Layouts:
-        if time.monotonic() > self._until:
+        now = time.monotonic()
+        if now > self._asked + REFRESH_SECONDS:
             with self._lock:
-                if time.monotonic() > self._until:
+                if now > self._asked + REFRESH_SECONDS:
                     self.refresh()
+        elif now > max(self._asked, self._ahead) + REFRESH_SECONDS / 2:
+            self._ahead = now
+            future = self._cql.begin("layouts", TABLE, fetch=VERSIONS_MAX)
+            future.add_callbacks(lambda rows: self._know(rows, now), lambda error: None)
         return self._known
 
     def refresh(self) -> None:
         begun = time.monotonic()
-        rows = self._cql.execute("layouts", TABLE)
-        self._known = Layouts(
+        self._know(self._cql.execute("layouts", TABLE), begun)
+
+    def _know(self, rows: Iterable[Row], asked: float) -> None:
+        known = Layouts(
             tuple(
                 Layout(version, hours, first_day, State(state))
                 for version, hours, first_day, state in rows
             )
         )
-        self._until = begun + REFRESH_SECONDS
+        with self._knowing:
+            if asked > self._asked:
+                self._known, self._asked = known, asked
 
     def add(self, layout: Layout) -> bool:
         """Whether it was added: False where its version is there already."""

@@ -30,9 +30,9 @@ DEVICES = 8
 PAUSE = 0.08  # between two submissions of a device: the cores are for the nodes that start
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(autouse=True)
 def cluster() -> None:
-    """Fails, and skips nothing, where there is no cluster; all its nodes run."""
+    """Fails, and skips nothing, where there is no cluster; all its nodes run, before each test."""
     assert STORES == "cluster", "these tests need the cluster: make test-cluster"
     for name in NODES:
         control("start", name)
