@@ -124,7 +124,8 @@ class Committer:
         self._stopping = False
         self._threads = [
             threading.Thread(target=self._run, name="committer", daemon=True)
-            for _ in range(settings.INGEST_THREADS)
+            # The relational store has one writer, SQLite by its nature.
+            for _ in range(settings.INGEST_THREADS if settings.CASSANDRA_HOSTS else 1)
         ]
         for thread in self._threads:
             thread.start()
