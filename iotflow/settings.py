@@ -287,9 +287,9 @@ if CASSANDRA_HOSTS:
                     EXEC_PROFILE_DEFAULT: profile(),
                     "telemetry": profile(
                         row_factory=tuple_factory,
-                        # A node that hangs costs 0.4 s of the second that a request has: then a
+                        # A node that hangs costs 0.25 s of the second that a request has: then a
                         # second one is asked. One that is dead costs nothing of it.
-                        speculative_execution_policy=ConstantSpeculativeExecutionPolicy(0.4, 1),
+                        speculative_execution_policy=ConstantSpeculativeExecutionPolicy(0.25, 1),
                     ),
                 },
                 # A node that hangs is left out after these seconds, not after the driver's sixty.
