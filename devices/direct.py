@@ -5,13 +5,15 @@ whatever else there is to say about a request is said on the long way, by Django
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, cast
+from functools import lru_cache
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import Resolver404, resolve
 from django.utils import timezone
+from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from devices import admission, key_cache, keys
@@ -28,20 +30,21 @@ class DirectView(APIView):
 
     direct_method: ClassVar[str]
 
-    def direct(self, request: HttpRequest, *args: Any, **parts: Any) -> HttpResponse | None:
+    def direct(self, request: HttpRequest, **parts: Any) -> HttpResponse | None:
         """The answer; None where the request has to go the long way."""
         raise NotImplementedError
 
     def refuse(
-        self, request: HttpRequest, error: Exception, args: Any, parts: Any
+        self, request: HttpRequest, error: Exception, parts: dict[str, Any]
     ) -> HttpResponseBase:
         """What the long way answers to this error, which nothing is charged for any more."""
-        self.args, self.kwargs = args, parts
+        self.args, self.kwargs = (), parts
         self.headers: dict[str, str] = self.default_response_headers
         self.is_charged = True
-        self.request = self.initialize_request(request, *args, **parts)
+        self.request = self.initialize_request(request, **parts)
         response = self.handle_exception(error)
-        return self.finalize_response(self.request, response, *args, **parts).render()
+        answer: Response = self.finalize_response(self.request, response, **parts)
+        return answer.render()
 
 
 class ShortWay:
@@ -59,19 +62,31 @@ class ShortWay:
         return self.get_response(request)
 
     def _answer(self, request: HttpRequest) -> HttpResponseBase | None:
-        try:
-            match = resolve(request.path_info)
-        except Resolver404:
+        found = direct_view(request.path_info)
+        if found is None or request.method != found[0].direct_method:
             return None
-        view_class = getattr(match.func, "view_class", None)
-        if view_class is None or request.method != getattr(view_class, "direct_method", None):
-            return None
+        view_class, parts = found
         view = view_class()
         try:
-            response: HttpResponse | None = view.direct(request, *match.args, **match.kwargs)
+            return view.direct(request, **parts)
         except Exception as error:
-            return cast(HttpResponseBase, view.refuse(request, error, match.args, match.kwargs))
-        return response
+            return view.refuse(request, error, parts)
+
+
+@lru_cache(maxsize=20_000)
+def direct_view(path: str) -> tuple[type[DirectView], dict[str, Any]] | None:
+    """The DirectView at a path, and the parts of the path; None for any other.
+
+    Remembered: a device asks at the same one or two again and again.
+    """
+    try:
+        match = resolve(path)
+    except Resolver404:
+        return None
+    view_class = getattr(match.func, "view_class", None)
+    if isinstance(view_class, type) and issubclass(view_class, DirectView):
+        return view_class, match.kwargs
+    return None
 
 
 def known_key(request: HttpRequest) -> tuple[str, Known] | None:

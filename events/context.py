@@ -1,7 +1,7 @@
 """Where the work at hand comes from, so that an event can say it."""
 
 import re
-import uuid
+import secrets
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class RequestContext:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         asked = request.META.get("HTTP_X_REQUEST_ID", "")
-        request_id = asked if REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex
+        request_id = asked if REQUEST_ID.fullmatch(asked) else secrets.token_hex(16)
         token = _origin.set(Origin(client_address(request), request_id))
         try:
             response = self.get_response(request)

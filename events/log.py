@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 from django.conf import settings
@@ -64,8 +65,14 @@ def submitted(documents: Sequence[Document]) -> None:
         outbox.put(documents)
 
 
+def id_of(content: bytes) -> str:
+    """The same id for the same content: a UUID of version 8 (RFC 9562, section 5.8)."""
+    digest = sha256(content).hexdigest()
+    return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-8{digest[17:20]}-{digest[20:32]}"
+
+
 def event(
-    event_id: uuid.UUID,
+    event_id: uuid.UUID | str,
     kind: Kind,
     message: str,
     *,

@@ -4,6 +4,7 @@ Each store is chosen by its own variable and is embedded where that variable is 
 (docs/settings.md lists them all). Everything embedded lives under VAR_DIR.
 """
 
+import socket
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -277,6 +278,9 @@ if CASSANDRA_HOSTS:
                 # Connecting while apps load would keep every command from starting without it.
                 "lazy_connect": True,
                 "retry_connect": True,
+                # The driver sends a batch in pieces, and the last would wait 40 ms for an answer to
+                # those before it.
+                "sockopts": [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
                 # Within a datacenter packing costs more than what it saves.
                 "compression": False,
                 "execution_profiles": {
@@ -442,8 +446,7 @@ ROLLUP_RETENTION_DAYS = bounded("ROLLUP_RETENTION_DAYS", 0, 0, 3650)
 USER_FEED_DAYS = bounded("USER_FEED_DAYS", 7, 1, 365)
 IDEMPOTENCY_HOURS = bounded("IDEMPOTENCY_HOURS", 24, 1, 24 * 365)
 INGEST_WAIT_MS = bounded("INGEST_WAIT_MS", 1500, 50, 10_000)
-# SQLite has one writer.
-INGEST_THREADS = bounded("INGEST_THREADS", 2 if CASSANDRA_HOSTS else 1, 1, 8)
+INGEST_THREADS = bounded("INGEST_THREADS", 2, 1, 8)
 INGEST_QUEUE = bounded("INGEST_QUEUE", 2000, 1, 1_000_000)
 INGEST_GROUP = bounded("INGEST_GROUP", 200, 1, 10_000)
 INGEST_GROUP_VALUES = bounded("INGEST_GROUP_VALUES", 2000, 1, 100_000)

@@ -4,10 +4,7 @@ They are a group already, so they are written where they arrive; nobody else's m
 behind them.
 """
 
-import hashlib
-import json
 import time
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 
 from django.conf import settings
@@ -16,10 +13,9 @@ from devices.key_cache import DeviceRecord
 from devices.models import Device
 from events import log
 from events.kinds import Kind
-from iotflow.lib import counters
+from iotflow.lib import counters, json
 from iotflow.lib.timeparse import format_ms
 from telemetry import clock, commit, messages
-from telemetry.ingest import EVENT_NAMESPACE
 from telemetry.messages import Entry, Message
 from telemetry.readings import Errors, Reading
 from telemetry.services import Answer, Times
@@ -153,11 +149,10 @@ class _Batch:
     def _event(self, device_id: int, readings: Sequence[Reading]) -> Answer:
         """What the event log says of a device's part; the same part again is the same event."""
         names = sorted({name for reading in readings for name in reading.values})
-        content = [[r.time, sorted(r.values.items()), r.metadata] for r in readings]
-        digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        parts = [[r.time, sorted(r.values.items()), r.metadata] for r in readings]
         device = self._devices[device_id]
         return log.event(
-            uuid.uuid5(EVENT_NAMESPACE, f"{device_id}:batch:{digest}"),
+            log.id_of(json.dumps([device_id, parts])),
             Kind.TELEMETRY_SUBMITTED,
             f"{device.name} submitted {len(readings)} reading(s)",
             actor=self._actor,

@@ -10,10 +10,8 @@ For a group: keys and limits, where they were not looked at before → times for
 outbox, one of which must succeed → the answers.
 """
 
-import hashlib
 import logging
 import threading
-import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,7 +37,6 @@ from telemetry.commit import missed
 from telemetry.readings import Reading, Value
 
 logger = logging.getLogger(__name__)
-EVENT_NAMESPACE = uuid.UUID("7c0c9c4e-7b1c-4a5f-9a3e-4d8f0d6f2b11")
 REPAIR_SECONDS = 1.0
 
 
@@ -124,7 +121,8 @@ class Committer:
         self._stopping = False
         self._threads = [
             threading.Thread(target=self._run, name="committer", daemon=True)
-            for _ in range(settings.INGEST_THREADS)
+            # The relational store has one writer, SQLite by its nature.
+            for _ in range(settings.INGEST_THREADS if settings.CASSANDRA_HOSTS else 1)
         ]
         for thread in self._threads:
             thread.start()
@@ -157,7 +155,6 @@ class Committer:
                 self._commit(group)
             else:
                 self._repair()
-            close_old_connections()
         connections.close_all()
 
     def _gather(self) -> list[Ticket] | None:
@@ -285,10 +282,9 @@ def _reading(submission: Submission, time: int) -> Reading:
 def _event(submission: Submission, reading: Reading) -> dict[str, Any]:
     """What the event log says of a submission; the same submission again is the same event."""
     names = sorted(reading.values)
-    content = json.dumps([sorted(reading.values.items()), reading.metadata])
-    digest = hashlib.sha256(content).hexdigest()
+    content = [reading.device_id, reading.time, sorted(reading.values.items()), reading.metadata]
     return log.event(
-        uuid.uuid5(EVENT_NAMESPACE, f"{reading.device_id}:{reading.time}:{digest}"),
+        log.id_of(json.dumps(content)),
         Kind.TELEMETRY_SUBMITTED,
         f"{submission.device.name} submitted {len(names)} measurement(s)",
         actor=f"device:{reading.device_id}",

@@ -18,6 +18,7 @@ if settings.CASSANDRA_HOSTS:
         DeviceDataTable,
         DeviceDayTable,
         LatestDataTable,
+        RollupBucketTable,
         RollupProgressTable,
         RollupTable,
         UserDataTable,

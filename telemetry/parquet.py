@@ -2,7 +2,7 @@
 
 Imported where Parquet is asked for and not before, for pyarrow is large: 80 MB of memory.
 
-The table has a row for each value (docs/adr/0024), so its columns are the same whatever a device
+The table has a row for each value (docs/adr/0022), so its columns are the same whatever a device
 measures, and a measurement that changes its type or appears late changes nothing.
 """
 

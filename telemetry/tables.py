@@ -138,6 +138,16 @@ class RollupTable(Model):
     summary = columns.Text()
 
 
+class RollupBucketTable(Model):
+    """The months and years of which a device has rollups; they may outlive its days."""
+
+    __table_name__ = "rollup_buckets"
+
+    device_id = columns.BigInt(partition_key=True)
+    length = columns.Integer(primary_key=True, clustering_order="ASC")
+    bucket = columns.Date(primary_key=True, clustering_order="ASC")
+
+
 class RollupProgressTable(Model):
     """How far a device's rollups are, and its marks (telemetry.stores.rollups.Mark).
 
@@ -163,5 +173,6 @@ TABLES = (
     UserDataTable,
     UserHourTable,
     RollupTable,
+    RollupBucketTable,
     RollupProgressTable,
 )

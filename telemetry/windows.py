@@ -70,15 +70,13 @@ class Calendar:
 
 
 def _midnight(day: int, zone: ZoneInfo) -> int:
-    """When a local day begins, the days numbered from 1970-01-01; clipped to the years 1 to 9999.
+    """When a local day begins, the days numbered from 1970-01-01; those beyond the years 1 to 9999
+    as the last ones within.
 
     A midnight that the clocks skip is the moment they do so, one that they repeat its first time.
     """
-    if day <= FIRST_DAY:
-        return EARLIEST
-    if day > LAST_DAY:
-        return LATEST + 1
-    local = NAIVE_EPOCH + timedelta(days=day)
+    inside = min(max(day, FIRST_DAY + 1), LAST_DAY)
+    local = NAIVE_EPOCH + timedelta(days=inside)
     offset = local.replace(tzinfo=zone).utcoffset() or timedelta()
     return day * DAY - offset // timedelta(milliseconds=1)
 

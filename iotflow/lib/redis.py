@@ -17,6 +17,7 @@ from redis.exceptions import NoScriptError
 
 from iotflow.lib.breaker import Breaker
 
+PREFIX = settings.REDIS_PREFIX  # read once: every message makes a dozen keys
 breaker = Breaker("Redis", RedisError, failures=1, pause=0.5)
 
 
@@ -27,7 +28,7 @@ def shared() -> bool:
 
 def key(*parts: object) -> str:
     """`iotflow:part:part`, under the prefix of this installation."""
-    return ":".join((settings.REDIS_PREFIX, *map(str, parts)))
+    return ":".join((PREFIX, *map(str, parts)))
 
 
 @contextmanager

@@ -71,7 +71,7 @@ SHARDS = 8
 UNCONFIGURED = re.compile("unconfigured table|keyspace .* does not exist", re.IGNORECASE)
 MARKS = 200_000
 MARK_SECONDS = 3600
-FEED_TTL_MAX = 20 * 365 * 86_400
+FEED_TTL_MAX = 2 * 366 * 86_400
 CELL_COLUMNS = "kind, double_value, long_value, bool_value, text_value"
 STATEMENTS = {
     "write": f"""INSERT INTO {{ks}}.device_data (device_id, day, ts, key, {CELL_COLUMNS})

@@ -108,10 +108,7 @@ class RollupStore(Protocol):
         """How many rows of a device there are, by table."""
 
     def erase(self, device_id: int) -> None:
-        """Delete everything of a device that is gone. Safe to break off and to run again.
-
-        Before the store of telemetry erases it, which knows what days there are.
-        """
+        """Delete everything of a device that is gone. Safe to break off and to run again."""
 
     def purge(self, now: int) -> None:
         """Drop what has expired where the store does not do so itself."""

@@ -8,12 +8,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from typing import Any
 
+from cassandra.cluster import Session
+from cassandra.query import BatchStatement, BatchType
+
 from iotflow.lib.batches import batched
 from iotflow.lib.breaker import Breaker
 from iotflow.lib.timeparse import EARLIEST, EPOCH, LATEST, now_ms
 from telemetry import retention
 from telemetry.stores import layouts
-from telemetry.stores.cql import AWAY, IN_FLIGHT, PROFILE, READ_SECONDS, Cql, Row, ttl_of
+from telemetry.stores.cql import AWAY, IN_FLIGHT, PROFILE, READ_SECONDS, Bound, Cql, Row, ttl_of
 from telemetry.stores.groups_cassandra import Groups
 from telemetry.stores.rollups import MARKS_MAX, Group, Mark, Named, Progress
 from telemetry.summaries import Summary, dumps, loads
@@ -29,6 +32,10 @@ STATEMENTS = {
         WHERE device_id = ? AND start = ? AND stop = ? AND deleted = ?""",
     "advance": "INSERT INTO {ks}.rollup_progress (device_id, until) VALUES (?, ?)",
     "days": "SELECT day FROM {ks}.device_days WHERE device_id = ? AND day >= ? AND day <= ?",
+    "note_bucket": "INSERT INTO {ks}.rollup_buckets (device_id, length, bucket) VALUES (?, ?, ?)",
+    "buckets": """SELECT bucket FROM {ks}.rollup_buckets
+        WHERE device_id = ? AND length = ? AND bucket >= ? AND bucket <= ?""",
+    "erase_buckets": "DELETE FROM {ks}.rollup_buckets WHERE device_id = ?",
     "read": """SELECT to_unix_timestamp(ts), summary FROM {ks}.rollups
         WHERE device_id = ? AND length = ? AND bucket = ? AND key = ? AND ts >= ? AND ts < ?""",
     "read_all": """SELECT key, to_unix_timestamp(ts), summary FROM {ks}.rollups
@@ -49,6 +56,8 @@ STATEMENTS = {
 }
 # In µs, later than anything is computed: no id of a device is given twice.
 LATE = 1000 * LATEST
+NEXT = {HOUR: 31, DAY: 366}  # how many days the next month, or year, is away at most
+BATCH_ROWS = 50
 
 
 class CassandraRollups:
@@ -120,25 +129,20 @@ class CassandraRollups:
         computed: int,
     ) -> bool:
         rules, now = retention.rules(), now_ms()
+        buckets: dict[date, list[Bound]] = {}
         with self._breaker.guard():
-            self._cql.execute_all(
-                (
-                    "write",
-                    device_id,
-                    length,
-                    bucket_of(length, found.start),
-                    name,
-                    bound(found.start),
-                    dumps(found),
-                    computed,
-                    ttl,
-                )
-                for name, found in rollups
-                if (
-                    ttl := ttl_of(rules.rollup_expiry(device_type, name, found.start + length), now)
-                )
-                is not None
-            )
+            session = self._cql.session()
+            for name, found in rollups:
+                ttl = ttl_of(rules.rollup_expiry(device_type, name, found.start + length), now)
+                if ttl is None:
+                    continue
+                bucket = bucket_of(length, found.start)
+                row = (device_id, length, bucket, name, bound(found.start), dumps(found))
+                statement = self._cql.prepared["write"].bind((*row, computed, ttl))
+                buckets.setdefault(bucket, []).append(statement)
+            self._cql.execute_all(("note_bucket", device_id, length, b) for b in buckets)
+            for statements in buckets.values():
+                self._send(session, statements)
         return True
 
     def clear(self, device_id: int, start: int, stop: int, computed: int) -> bool:
@@ -170,13 +174,28 @@ class CassandraRollups:
                 for bucket in self._buckets(device_id, length, EARLIEST, LATEST)
             )
             self._cql.execute("erase_progress", LATE, device_id)
+            self._cql.execute("erase_buckets", device_id)  # last, for it says what is left to do
 
     def purge(self, now: int) -> None:
         """Cassandra drops what has outlived its TTL."""
 
+    def _send(self, session: Session, statements: list[Bound]) -> None:
+        """In batches, all of one partition; a background job may wait for them."""
+        for chunk in batched(statements, BATCH_ROWS):
+            batch = BatchStatement(BatchType.UNLOGGED)
+            for statement in chunk:
+                batch.add(statement)
+            session.execute(batch, timeout=READ_SECONDS, execution_profile=PROFILE)
+
     def _buckets(self, device_id: int, length: int, start: int, stop: int) -> list[date]:
-        """The months, or the years, in which the device has data, in order."""
-        return sorted({bucket_on(length, day) for day in self._days(device_id, start, stop)})
+        """The months, or the years, of which the device has rollups, in order; two that lie next
+        to each other are not asked for.
+        """
+        first, last = bucket_of(length, start), bucket_of(length, stop - 1)
+        if (last - first).days <= NEXT[length]:
+            return [first] if first == last else [first, last]
+        rows = self._cql.read("buckets", device_id, length, first, last)
+        return [bucket.date() for (bucket,) in rows]
 
     def _days(self, device_id: int, start: int, stop: int) -> list[date]:
         """The days on which it has, in order."""

@@ -80,7 +80,12 @@ class SqlStore:
         page = times[: query.limit]
         if not page:
             return HistoryPage([], None)
-        wanted = rows.filter(ts__gte=min(page), ts__lte=max(page)).order_by(order)
+        # From the start: SQLite searches by the first bounds it is given, here those of the query.
+        wanted = _unexpired(
+            DeviceData.objects.filter(
+                device_id=query.device_id, ts__gte=min(page), ts__lte=max(page)
+            )
+        ).order_by(order)
         if query.fields:
             wanted = wanted.filter(key__in=[*query.fields, METADATA_KEY])
         readings = to_readings(wanted.values_list("ts", "key", *CELL))

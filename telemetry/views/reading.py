@@ -55,7 +55,7 @@ class HistoryView(OwnTelemetryView):
         asked = parameters.parse_history(request.query_params)
         return Response(selectors.history_body(subject, asked))
 
-    def direct(self, request: HttpRequest, *args: Any, **parts: Any) -> HttpResponse | None:
+    def direct(self, request: HttpRequest, **parts: Any) -> HttpResponse | None:
         try:
             asked = parameters.parse_history(request.GET)
         except ValidationError:
@@ -181,7 +181,7 @@ class LatestView(OwnTelemetryView):
         """The latest value, by its own time, of every measurement of a device."""
         return Response(selectors.latest_body(self.subject(request, device_id)))
 
-    def direct(self, request: HttpRequest, *args: Any, **parts: Any) -> HttpResponse | None:
+    def direct(self, request: HttpRequest, **parts: Any) -> HttpResponse | None:
         return self.own(request, parts["device_id"], selectors.latest_body, _latest_key)
 
 

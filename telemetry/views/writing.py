@@ -61,7 +61,7 @@ class SubmitView(DirectView):
         except Refused as error:
             raise ValidationError({"data": [str(error)]}) from error
 
-    def direct(self, request: HttpRequest, *args: Any, **parts: Any) -> HttpResponse | None:
+    def direct(self, request: HttpRequest, **parts: Any) -> HttpResponse | None:
         """The key and the limits are looked at by the committer, for all of a group at once."""
         if request.content_type != "application/json" or "HTTP_IDEMPOTENCY_KEY" in request.META:
             return None

@@ -9,16 +9,15 @@ import pytest
 from django.core.management import call_command
 from django.http import QueryDict
 
-from telemetry import exports, parquet
+from telemetry import exports, importing, parquet
 from telemetry.backfill import Backfill, Sample
 from telemetry.encoders import Csv, Ndjson
-from telemetry.importing import RECENT
 from telemetry.parameters import parse_export
 from telemetry.parquet import Parquet
 from telemetry.readings import StoredReading
 
 BEGIN = 1_700_000_000_000
-FEW, MANY, RATIO = 3000, 15_000, 1.3
+FEW, MANY, RATIO = 3000, 10_000, 1.3
 
 
 @pytest.fixture
@@ -65,6 +64,7 @@ def test_an_export(filled, monkeypatch):
 @pytest.mark.parametrize("wanted", ["csv", "ndjson", "parquet"])
 def test_reading_a_file_to_import(sensor, tmp_path, monkeypatch, wanted):
     monkeypatch.setattr(parquet, "ROW_GROUP", 2000)
+    monkeypatch.setattr(importing, "RECENT", 1000)
 
     def load(count):
         call_command(
@@ -75,7 +75,7 @@ def test_reading_a_file_to_import(sensor, tmp_path, monkeypatch, wanted):
             stdout=io.StringIO(),
         )
 
-    few, many = RECENT + 2000, 3 * RECENT  # more than the times that a tally remembers
+    few, many = 3000, 9000  # more than the times that a tally remembers
     for count in (few, many):
         write_file(tmp_path / f"{count}.{wanted}", wanted, count)
     load(few)  # what is imported and cached at the first time
