@@ -252,6 +252,7 @@ def _is_admitted(ticket: Ticket, admission: Admission | None) -> bool:
     if admission.verdict.refusal is not None:
         ticket.answer(refused(admission.verdict.refusal, admission.verdict.states))
         return False
+    counters.count("keys.hits")
     ticket.states = admission.verdict.states
     if admission.time is not None:
         ticket.time = clock.note(ticket.submission.device.id, admission.time)
