@@ -6,8 +6,7 @@ database, throttles charge.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from devices import key_cache
 from devices.key_cache import Known
@@ -64,8 +63,7 @@ return answers
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A request by a key that this process knows, and what it is charged.
 
     `clock` is where a time is given that is never the same twice, `earliest` in ms; `hash` what is
@@ -80,8 +78,7 @@ class Claim:
     hash: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """Whether the limits let a claim through, the time it was given and the hash it asked for."""
 
     verdict: Verdict

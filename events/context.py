@@ -4,7 +4,7 @@ import re
 import secrets
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from django.http import HttpRequest, HttpResponse
 
@@ -13,8 +13,7 @@ from iotflow.lib.address import client_address
 REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,64}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Client address and request id; both empty for what no request asked for."""
 
     address: str = ""

@@ -14,7 +14,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -25,7 +24,7 @@ from devices import admission
 from devices.admission import Admission, Claim
 from devices.key_cache import DeviceRecord
 from events import log
-from events.context import Origin, origin
+from events.context import NOWHERE, Origin
 from events.kinds import Kind
 from iotflow.lib import counters, json
 from iotflow.lib.errors import StoreAway, as_store_away
@@ -44,11 +43,11 @@ class NotKnown(Exception):
     """The claim does not hold: the key's device has changed, or nobody can tell."""
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(NamedTuple):
     """One message of a device, checked; `time` is None where the server is to give one.
 
     With a `claim`, its key is looked at and its limits are charged with those of its group.
+    `origin` is what asked for it.
     """
 
     device: DeviceRecord
@@ -56,7 +55,7 @@ class Submission:
     metadata: Mapping[str, Any] | None = None
     time: int | None = None
     claim: Claim | None = None
-    origin: Origin = field(default_factory=origin)
+    origin: Origin = NOWHERE
 
 
 class Receipt(NamedTuple):

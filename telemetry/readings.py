@@ -6,7 +6,7 @@ All times are milliseconds since 1970-01-01T00:00Z.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 
@@ -21,8 +21,7 @@ JSON_DEPTH_MAX = 254  # what json.dumps takes
 NAME = re.compile(r"[A-Za-z0-9_.\-/:% ]+", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """The measurements of one device at one time.
 
     `written` (µs since 1970, unique and rising within a process) orders what is written for the
@@ -39,8 +38,7 @@ class Reading:
     device_type: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredReading:
+class StoredReading(NamedTuple):
     """A reading as it comes back; `values` in the order of their names."""
 
     time: int
@@ -48,8 +46,7 @@ class StoredReading:
     metadata: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LatestValue:
+class LatestValue(NamedTuple):
     """The newest value of one measurement."""
 
     time: int
@@ -95,8 +92,7 @@ class HistoryQuery:
         return max(self.start, self.after + 1), self.end
 
 
-@dataclass(frozen=True, slots=True)
-class UserReading:
+class UserReading(NamedTuple):
     """A reading in the feed of its device's owner."""
 
     time: int

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from devices import admission
 from devices.key_cache import DeviceRecord, Known
+from events.context import origin
 from iotflow.lib.batches import delete_in_pieces
 from iotflow.lib.errors import Conflict
 from iotflow.lib.timeparse import format_ms
@@ -32,7 +33,9 @@ def submit(*, device: DeviceRecord, message: Message, times: Times | None = None
     Raises StoreAway or Refused.
     """
     at = message.time if times is None else times[0]
-    receipt = ingest.submit(Submission(device, message.values, message.metadata, at))
+    receipt = ingest.submit(
+        Submission(device, message.values, message.metadata, at, origin=origin())
+    )
     return submitted(device, receipt.time)
 
 
@@ -49,7 +52,9 @@ def submit_known(digest: str, known: Known, *, message: Message) -> Receipt:
         clock=clock.clock_key(device.id) if message.time is None else "",
         earliest=clock.earliest(device.id),
     )
-    return ingest.submit(Submission(device, message.values, message.metadata, message.time, claim))
+    return ingest.submit(
+        Submission(device, message.values, message.metadata, message.time, claim, origin())
+    )
 
 
 def submitted(device: DeviceRecord, time: int) -> Answer:

@@ -128,8 +128,7 @@ class Charge:
     smooth: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """How a limit stands after a charge; `reset` and `wait` in seconds."""
 
     limit: Limit
@@ -169,8 +168,7 @@ class Outcome(NamedTuple):
     start: int  # when the part began that was charged; 0 where it is smooth
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What `take` says; what it took, for `give_back`."""
 
     states: tuple[State, ...]

@@ -47,14 +47,13 @@ def to_datetime(ms: int) -> datetime:
 
 def format_ms(ms: int) -> str:
     """ISO 8601 in UTC with milliseconds and Z: `2024-12-04T17:30:00.000Z`."""
-    days, rest = divmod(ms, UNITS["d"])
-    hour, minute, second = rest // 3_600_000, rest // 60_000 % 60, rest // 1000 % 60
-    return f"{_date(days)}T{hour:02}:{minute:02}:{second:02}.{rest % 1000:03}Z"
+    minutes, rest = divmod(ms, 60_000)
+    return f"{_minute(minutes)}{rest // 1000:02}.{rest % 1000:03}Z"
 
 
-@lru_cache(maxsize=1024)
-def _date(days: int) -> str:
-    return (EPOCH + timedelta(days=days)).date().isoformat()
+@lru_cache(maxsize=4096)
+def _minute(minutes: int) -> str:
+    return (EPOCH + timedelta(minutes=minutes)).isoformat()[: len("2024-12-04T17:30:")]
 
 
 def format_datetime(moment: datetime | None) -> str | None:

@@ -133,11 +133,12 @@ IN_FLIGHT_BYTES = 2_000_000
 SEARCH_DAYS = 100
 DAYS_AHEAD = 16
 DAYS_UNASKED = 3
-READ_AHEAD = 500
 FETCH_LEAST = 50
 WIDTHS = 20_000
 # In µs, later than any event time: or what is dated ahead would outlive its deletion.
 LATE = 1000 * LATEST + 999
+
+TIME_OF = itemgetter(0)
 
 
 class CassandraStore:
@@ -449,34 +450,26 @@ class CassandraStore:
     def _history(self, query: HistoryQuery) -> HistoryPage:
         """Read until `limit` readings or HISTORY_SCAN_ROWS rows."""
         start, end = query.bounds
+        most = settings.HISTORY_SCAN_ROWS
         readings: list[StoredReading] = []
         scanned = times = 0
         last = None
-        for moment, rows in self._by_time(query, start, end, query.limit + 1):
-            scanned += len(rows)
-            full = len(readings) == query.limit or scanned > settings.HISTORY_SCAN_ROWS
-            if full and last is not None:
+        # With one row more than wanted, which says whether there is more.
+        fetch = self._widths.rows(query.device_id, query.limit) + 1
+        for moment, of_time in groupby(self._rows(query, start, end, fetch), key=TIME_OF):
+            if times and (len(readings) == query.limit or scanned > most):
                 break
+            rows = list(of_time)
             times += 1
-            if reading := to_reading(moment, rows, query.fields):
+            scanned += len(rows)
+            by_name = rows if query.descending else rows[::-1]
+            if reading := to_reading(moment, by_name, query.fields):
                 readings.append(reading)
             last = moment
         else:
             last = None
         self._widths.note(query.device_id, scanned, times)
         return HistoryPage(readings, last)
-
-    def _by_time(
-        self, query: HistoryQuery, start: int, end: int, times: int
-    ) -> Iterator[tuple[int, list[Row]]]:
-        """The rows of each time of a device, in the order asked for, those of a time by name.
-
-        About so many `times` are read at once.
-        """
-        rows = self._rows(query, start, end, self._widths.rows(query.device_id, times))
-        for moment, group in groupby(rows, key=itemgetter(0)):
-            found = list(group)
-            yield moment, found if query.descending else found[::-1]
 
     def _rows(self, query: HistoryQuery, start: int, end: int, fetch: int) -> Iterator[Row]:
         """Rows of a device, `fetch` of a day at a time.
@@ -495,7 +488,11 @@ class CassandraStore:
                 ahead.append(self._cql.begin(statement, query.device_id, day, *bounds, fetch=fetch))
             if not ahead:
                 return
-            yield from ahead.popleft().result()
+            found = ahead.popleft().result()
+            yield from found.current_rows
+            while found.has_more_pages:
+                found.fetch_next_page()
+                yield from found.current_rows
             wanted = min(2 * wanted, DAYS_AHEAD)
 
     def _days(
@@ -588,13 +585,11 @@ class CassandraStore:
         kept = {name: value for name, value in known.items() if value.time not in deletion}
         missing = set(known) - set(kept)
         query = HistoryQuery(deletion.device_id, EARLIEST, LATEST, limit=1)
-        scanned = 0
-        for moment, rows in self._by_time(query, EARLIEST, LATEST, READ_AHEAD) if missing else ():
-            for _, name, *cell in rows:
-                if name in missing:
-                    kept[name] = LatestValue(moment, 0, from_cell(Cell(*cell)))
-                    missing.remove(name)
-            scanned += len(rows)
+        rows = self._rows(query, EARLIEST, LATEST, FETCH_ROWS) if missing else ()
+        for scanned, (moment, name, *cell) in enumerate(rows):
+            if name in missing:
+                kept[name] = LatestValue(moment, 0, from_cell(Cell(*cell)))
+                missing.remove(name)
             if not missing or scanned > settings.HISTORY_SCAN_ROWS:
                 break
         self._put_latest(deletion, kept)

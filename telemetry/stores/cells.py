@@ -9,8 +9,6 @@ from iotflow.lib import json
 from telemetry.readings import StoredReading, Value
 
 METADATA_KEY = ""  # no measurement can have it
-# Where in a row (time, key, then a Cell) a value is, by its kind; JSON apart.
-PLACES = {"float": 3, "int": 4, "bool": 5, "text": 6}
 
 
 class Cell(NamedTuple):
@@ -64,12 +62,20 @@ def to_reading(
     """
     values: dict[str, Value] = {}
     metadata = None
-    for row in rows:
-        key, kind = row[1], row[2]
-        if kind is None:
+    # As from_cell does, which is a call and a Cell for each of thousands.
+    for _, key, kind, double_value, long_value, bool_value, text_value in rows:
+        if kind == "float":
+            value = double_value
+        elif kind == "int":
+            value = long_value
+        elif kind == "text":
+            value = text_value
+        elif kind == "bool":
+            value = bool_value
+        elif kind is None:
             continue  # the value has expired, or was deleted; its row has not yet
-        place = PLACES.get(kind)
-        value = json.loads(row[6] or "null") if place is None else row[place]
+        else:
+            value = json.loads(text_value or "null")
         if key == METADATA_KEY:
             metadata = value
         elif not fields or key in fields:
