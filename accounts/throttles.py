@@ -2,7 +2,6 @@
 
 import hashlib
 import time
-from dataclasses import replace
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -50,7 +49,7 @@ def begin_login(request: HttpRequest, login: str, user: User | None) -> Verdict:
             _record(refusal, user)
         if is_settled or time.monotonic() > deadline:
             wait = refusal.wait if is_settled else 1.0
-            raise refused(replace(refusal, wait=wait), verdict.states[:-1])
+            raise refused(refusal._replace(wait=wait), verdict.states[:-1])
         time.sleep(PATIENCE_SECONDS / 10)
     return verdict
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from devices import key_cache
 from devices.key_cache import Known
+from iotflow.lib import json
 from iotflow.lib.ratelimit import (
     LIMITS,
     Charge,
@@ -24,8 +25,9 @@ from iotflow.lib.redis import Script, redis
 
 CLOCK_SECONDS = 3600
 # Keys: the lease; of each claim the mark, the clock and the hash ("" for none), then its limits.
-# Arguments: how long a clock is kept; of each claim the mark that is expected, the earliest time
-# its clock may give, how many limits, and what `take` is to know of them.
+# Arguments: how long a clock is kept; and as JSON, for that is one argument instead of a dozen for
+# each: of each claim the mark that is expected, the earliest time its clock may give, and what
+# `take` is to know of its limits.
 # Answers: how many ms the lease still lasts, and nothing else where there is none; of each claim 0
 # where the mark is another one, else the time, what its limits say, and the hash. A claim that its
 # limits refuse gets neither.
@@ -37,26 +39,26 @@ if lease <= 0 then return {lease} end
 
 local function give(clock, earliest)
     local last = tonumber(redis.call('GET', clock) or '0')
-    local given = string.format('%.0f', math.max(tonumber(earliest), last + 1))
+    local given = string.format('%.0f', math.max(earliest, last + 1))
     redis.call('SET', clock, given, 'EX', ARGV[1])
     return given
 end
 
-local answers, k, a = {lease}, 2, 2
-while k <= #KEYS do
-    local limits = tonumber(ARGV[a + 2])
-    if redis.call('GET', KEYS[k]) == ARGV[a] then
-        local keys, given, states, hash = {}, '', {}, {}
-        for i = 1, limits do keys[i] = KEYS[k + 2 + i] end
-        if take(keys, {unpack(ARGV, a + 3, a + 2 + 4 * limits)}, states) then
-            if KEYS[k + 1] ~= '' then given = give(KEYS[k + 1], ARGV[a + 1]) end
+local answers, k = {lease}, 2
+for n, claim in ipairs(cjson.decode(ARGV[2])) do
+    local mark, earliest, limits = unpack(claim)
+    local last = k + 2 + #limits / 4
+    if redis.call('GET', KEYS[k]) == mark then
+        local given, states, hash = '', {}, {}
+        if take({unpack(KEYS, k + 3, last)}, limits, states) then
+            if KEYS[k + 1] ~= '' then given = give(KEYS[k + 1], earliest) end
             if KEYS[k + 2] ~= '' then hash = redis.call('HGETALL', KEYS[k + 2]) end
         end
-        answers[#answers + 1] = {given, states, hash}
+        answers[n + 1] = {given, states, hash}
     else
-        answers[#answers + 1] = 0
+        answers[n + 1] = 0
     end
-    k, a = k + 3 + limits, a + 3 + 4 * limits
+    k = last + 1
 end
 return answers
 """
@@ -96,13 +98,12 @@ def admit(claims: Sequence[Claim]) -> list[Admission | None]:
     Raises StoreAway.
     """
     keys: list[str] = [key_cache.lease_key()]
-    parameters: list[str | int] = [CLOCK_SECONDS]
     for one in claims:
         keys += (key_cache.mark_key(one.digest), one.clock, one.hash)
         keys += [demand.key for demand in one.demands]
-        parameters += (one.known.mark, one.earliest, len(one.demands), *arguments(one.demands))
+    asked = json.dumps([(one.known.mark, one.earliest, arguments(one.demands)) for one in claims])
     with redis() as client:
-        lease, *answers = ADMIT(client, keys, parameters)
+        lease, *answers = ADMIT(client, keys, [CLOCK_SECONDS, asked])
     key_cache.lease_lasts(lease)
     if not answers:
         return [None] * len(claims)

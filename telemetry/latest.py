@@ -14,35 +14,46 @@ from typing import Any
 from django.conf import settings
 
 from iotflow.lib import counters, json
+from iotflow.lib.batches import batched
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.redis import key, redis, shared
 from telemetry.readings import LatestValue, Place
 from telemetry.stores import telemetry_store
 
 COMPLETE = b""  # no measurement has an empty name
-# Keys: of each place. Arguments: seconds to live, whether the entries are complete; for each place
-# how many values, and of each its measurement, time, when written, and the value as JSON.
+AT_ONCE = 500  # as many values as Lua can hand over with room to spare
+# Keys: of each place. Arguments: seconds to live, whether the entries are complete; and as JSON for
+# each place its measurements, AT_ONCE of them in a list, and the list of their entries.
 NEWEST = """
 local ttl, complete = tonumber(ARGV[1]), ARGV[2]
-local a = 3
-for _, key in ipairs(KEYS) do
-    local last = a + 4 * tonumber(ARGV[a])
-    for i = a + 1, last, 4 do
-        local field, time, written = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
-        local known = redis.call('HGET', key, field)
-        local newer = true
-        if known then
-            local known_time, known_written = string.match(known, '^(%-?%d+):(%d+):')
-            known_time, known_written = tonumber(known_time), tonumber(known_written)
-            newer = time > known_time or (time == known_time and written >= known_written)
+
+local function order(entry)
+    local time, written = string.match(entry, '^(%-?%d+):(%d+):')
+    return tonumber(time), tonumber(written)
+end
+
+local function is_newer(entry, known)
+    if not known then return true end
+    local time, written = order(entry)
+    local known_time, known_written = order(known)
+    return time > known_time or (time == known_time and written >= known_written)
+end
+
+for n, lists in ipairs(cjson.decode(ARGV[3])) do
+    local key = KEYS[n]
+    for l = 1, #lists, 2 do
+        local names, entries, news = lists[l], lists[l + 1], {}
+        local known = redis.call('HMGET', key, unpack(names))
+        for i, name in ipairs(names) do
+            if is_newer(entries[i], known[i]) then
+                news[#news + 1] = name
+                news[#news + 1] = entries[i]
+            end
         end
-        if newer then
-            redis.call('HSET', key, field, ARGV[i + 1] .. ':' .. ARGV[i + 2] .. ':' .. ARGV[i + 3])
-        end
+        if #news > 0 then redis.call('HSET', key, unpack(news)) end
     end
     if complete == '1' then redis.call('HSET', key, '', '1') end
     if redis.call('TTL', key) < 0 then redis.call('EXPIRE', key, ttl) end
-    a = last + 1
 end
 """
 
@@ -122,12 +133,21 @@ def _fill(stored: Mapping[Place, Mapping[str, LatestValue]]) -> None:
 
 
 def _add(client: Any, values: Mapping[Place, Mapping[str, LatestValue]], *, complete: bool) -> None:
-    arguments: list[Any] = [settings.LATEST_CACHE_SECONDS, int(complete)]
-    for of_place in values.values():
-        arguments.append(len(of_place))
-        for name, value in of_place.items():
-            arguments += (name, value.time, value.written, json.dumps(value.value))
+    entries = json.dumps([_lists(of_place) for of_place in values.values()])
+    arguments = settings.LATEST_CACHE_SECONDS, int(complete), entries
     client.eval(NEWEST, len(values), *map(latest_key, values), *arguments)
+
+
+def _lists(values: Mapping[str, LatestValue]) -> list[list[str]]:
+    """Names and entries in turn, AT_ONCE in a list."""
+    lists: list[list[str]] = []
+    for chunk in batched(values.items(), AT_ONCE):
+        lists += ([name for name, _ in chunk], [_encode(value) for _, value in chunk])
+    return lists
+
+
+def _encode(value: LatestValue) -> str:
+    return f"{value.time}:{value.written}:{json.dumps(value.value).decode()}"
 
 
 def _decode(text: bytes) -> LatestValue:

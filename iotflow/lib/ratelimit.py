@@ -95,8 +95,8 @@ local function take(keys, arguments, answer)
             else
                 state.reset = start + window - now
                 if #state.old > 0 then redis.call('HDEL', key, unpack(state.old)) end
-                redis.call('HINCRBY', key, string.format('%.0f', start), cost)
-                redis.call('PEXPIRE', key, window)
+                local charged = redis.call('HINCRBY', key, string.format('%.0f', start), cost)
+                if charged == tonumber(cost) then redis.call('PEXPIRE', key, window) end  -- new
             end
         end
         answer[#answer + 1] = state.used

@@ -59,7 +59,7 @@ from telemetry.stores.cql import (
     open_session,
     ttl_of,
 )
-from telemetry.stores.packing import UNSET, bound, integer, long, short
+from telemetry.stores.packing import bound, integer, long, short
 from telemetry.stores.sql import feed_start, values_of
 from telemetry.tables import TABLES
 
@@ -76,6 +76,13 @@ CELL_COLUMNS = "kind, double_value, long_value, bool_value, text_value"
 STATEMENTS = {
     "write": f"""INSERT INTO {{ks}}.device_data (device_id, day, ts, key, {CELL_COLUMNS})
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?""",
+    # A measurement has one kind as a rule: each with its one column alone.
+    **{
+        f"write_{kind}": f"""INSERT INTO {{ks}}.device_data
+        (device_id, day, ts, key, kind, {column}) VALUES (?, ?, ?, ?, '{kind}', ?)
+        USING TIMESTAMP ? AND TTL ?"""
+        for kind, column in packing.COLUMNS.items()
+    },
     "mark_day": "INSERT INTO {ks}.device_days (device_id, day) VALUES (?, ?)",
     "write_latest": """INSERT INTO {ks}.latest_data (device_id, epoch, key, ts, value)
         VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?""",
@@ -340,7 +347,7 @@ class CassandraStore:
         self, reading: Reading, now: int, marks: dict[tuple[Any, ...], None]
     ) -> Iterator["Unit"]:
         """What a reading writes, partition by partition; its latest values apart."""
-        expiries, statement = retention.rules().expiries(reading), self._cql.prepared["write"]
+        expiries = retention.rules().expiries(reading)
         written, size = long(reading.written), 0
         ttls: dict[str, int] = {}
         cells = []
@@ -349,20 +356,21 @@ class CassandraStore:
             if ttl is None:
                 continue  # it has expired on the way
             ttls[key] = ttl
-            cell = packing.cell(value)
-            cells.append((key.encode(), *cell, written, integer(ttl)))
-            size += ROW_BYTES + len(key) + (0 if cell[-1] is UNSET else len(cell[-1]))
+            kind, cell = packing.cell(value)
+            statement = self._cql.prepared[f"write_{kind}"]
+            cells.append((statement, (key.encode(), cell, written, integer(ttl))))
+            size += ROW_BYTES + len(key) + len(cell)
         if not cells:
             return
         device_id, time = long(reading.device_id), long(reading.time)
         for partition in self.layouts.get().to_write(reading.time):
             place = device_id, packing.date(partition), time
-            yield Unit([bound(statement, *place, *cell) for cell in cells], size)
+            yield Unit([bound(statement, *place, *values) for statement, values in cells], size)
         left = _feed_ttl(reading, now)
         if left:
             yield self._feed_unit(reading, left, ttls)
-        for statement in self._new_marks(reading, left, marks):
-            yield Unit([statement], ROW_BYTES)
+        for mark in self._new_marks(reading, left, marks):
+            yield Unit([mark], ROW_BYTES)
 
     def _feed_unit(self, reading: Reading, left: int, ttls: dict[str, int]) -> "Unit":
         """The reading in its owner's feed: one statement, or more where some values expire before

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from cassandra.query import UNSET_VALUE, BoundStatement
+from cassandra.query import BoundStatement
 
 from iotflow.lib import json
 from telemetry.readings import Value
@@ -21,9 +21,15 @@ short = struct.Struct(">h").pack
 _double = struct.Struct(">d").pack
 _unsigned = struct.Struct(">I").pack
 ABSENT = integer(-1)
-UNSET = UNSET_VALUE
-# The parts of a Cell: kind, double, long, bool, text.
-Parts = tuple[bytes, Any, Any, Any, Any]
+EIGHT = integer(8)
+# The column of a Cell that holds a value, by its kind.
+COLUMNS = {
+    "float": "double_value",
+    "int": "long_value",
+    "bool": "bool_value",
+    "text": "text_value",
+    "json": "text_value",
+}
 
 
 def bound(prepared: Any, *values: bytes | object) -> BoundStatement:
@@ -38,28 +44,41 @@ def date(number: int) -> bytes:
     return _unsigned(number + DAY_ZERO)
 
 
-def cell(value: Value, unset: Any = UNSET) -> Parts:
-    """A value in the column of its type; `unset` in the others.
+def cell(value: Value) -> tuple[str, bytes]:
+    """The kind of a value, and what its column holds.
 
     Raises struct.error for an integer beyond 64 bits, ValueError for half a surrogate pair.
     """
     match value:
-        case bool():
-            return b"bool", unset, unset, b"\1" if value else b"\0", unset
-        case int():
-            return b"int", unset, long(value), unset, unset
         case float():
-            return b"float", _double(value), unset, unset, unset
+            return "float", _double(value)
+        case bool():
+            return "bool", b"\1" if value else b"\0"
+        case int():
+            return "int", long(value)
         case str():
-            return b"text", unset, unset, unset, value.encode()
+            return "text", value.encode()
         case _:
-            return b"json", unset, unset, unset, json.dumps(value)
+            return "json", json.dumps(value)
+
+
+def _around(kind: str) -> tuple[bytes, bytes]:
+    place = ["double_value", "long_value", "bool_value", "text_value"].index(COLUMNS[kind])
+    return sized(kind.encode()) + place * ABSENT, (3 - place) * ABSENT
+
+
+def sized(part: bytes) -> bytes:
+    return integer(len(part)) + part
+
+
+AROUND = {kind: _around(kind) for kind in COLUMNS}
 
 
 def latest_value(written: int, value: Value) -> bytes:
     """(written, kind, double, long, bool, text) as one tuple."""
-    parts = (long(written), *cell(value, None))
-    return b"".join(ABSENT if part is None else integer(len(part)) + part for part in parts)
+    kind, packed = cell(value)
+    before, after = AROUND[kind]
+    return b"".join((EIGHT, long(written), before, integer(len(packed)), packed, after))
 
 
 def texts(values: Mapping[str, bytes]) -> bytes:

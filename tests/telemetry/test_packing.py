@@ -4,7 +4,6 @@ from datetime import date
 
 import pytest
 from cassandra import cqltypes
-from cassandra.query import UNSET_VALUE
 
 from telemetry.stores import packing
 
@@ -37,11 +36,13 @@ def serialized(kind, value):
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
 def test_a_cell(value):
-    wanted = [
-        UNSET_VALUE if part is None else serialized(kind, part)
-        for kind, part in zip(CELL, parts(value), strict=True)
+    kind, *columns = parts(value)
+    names = ["double_value", "long_value", "bool_value", "text_value"]
+    [(name, as_type, part)] = [
+        column for column in zip(names, CELL[1:], columns, strict=True) if column[2] is not None
     ]
-    assert list(packing.cell(value)) == wanted
+    assert packing.cell(value) == (kind, serialized(as_type, part))
+    assert packing.COLUMNS[kind] == name
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
