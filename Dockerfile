@@ -23,7 +23,7 @@ RUN python -m compileall -q .
 ENV PYTHONUNBUFFERED=1 \
     VAR_DIR=/var/lib/iotflow \
     GRANIAN_WORKERS=1 \
-    GRANIAN_BLOCKING_THREADS=8
+    GRANIAN_BLOCKING_THREADS=64
 USER iotflow
 VOLUME /var/lib/iotflow
 EXPOSE 8000

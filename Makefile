@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
 WORKERS ?= 2
-THREADS ?= 16
+THREADS ?= 64
 VAR_DIR ?= var
 export VAR_DIR
 
@@ -15,7 +15,7 @@ export VAR_DIR
 
 help: ## List the tasks
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  Variables: PORT (8000), WORKERS (2), THREADS (16), VAR_DIR (var), PYTHON (python3), SERVICES=native"
+	@echo "  Variables: PORT (8000), WORKERS (2), THREADS (64), VAR_DIR (var), PYTHON (python3), SERVICES=native"
 
 venv: $(BIN)/.runtime ## Make the virtual environment with what the service needs
 

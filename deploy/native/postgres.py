@@ -118,7 +118,7 @@ class Postgres(Server):
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
             "unix_socket_directories": "",
-            "max_connections": "200",
+            "max_connections": "400",
         }
         pairs = [part for key, value in options.items() for part in ("-c", f"{key}={value}")]
         return [self.program("postgres"), "-D", str(self.data.resolve()), *pairs]

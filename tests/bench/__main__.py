@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
         verb.add_argument("--quick", action="store_true", help="less data, fewer, shorter rounds")
         verb.add_argument("--workers", type=int, default=workers, help="default: %(default)s")
         verb.add_argument("--threads", type=int, default=threads, help="default: %(default)s")
-        verb.add_argument("--connections", type=int, default=32, help="default: %(default)s")
+        verb.add_argument("--connections", type=int, default=128, help="default: %(default)s")
     return top
 
 

@@ -37,17 +37,33 @@ def ratios(
 ) -> dict[str, float]:
     """Those that can be told from what was measured."""
     found = {
-        name: cases[above][figure] / cases[below][figure]
+        name: _paired(_rates(cases[above], figure), _rates(cases[below], figure))
         for name, (above, below, figure) in RATIOS.items()
         if above in cases and below in cases
     }
     if "batch" in cases and "driver batch" in alone:
-        limit = alone["driver batch"]["per_second"]
-        found["batch_over_driver"] = cases["batch"]["readings_per_second"] / limit
+        batches = cases["batch"]
+        readings = batches["readings_per_second"] / batches["per_second"]
+        rates = [readings * rate for rate in _rates(batches, "per_second")]
+        found["batch_over_driver"] = _paired(rates, alone["driver batch"]["rounds"])
     for form in dict.fromkeys(export["format"] for export in exports):
         peaks = [export["peak_mib"] for export in exports if export["format"] == form]
         found[f"export_{form}_memory"] = peaks[-1] / peaks[0]
     return {name: round(value, 3) for name, value in found.items()}
+
+
+def _rates(case: Mapping[str, Any], figure: str) -> list[float]:
+    return [one[figure] for one in case["rounds"]]
+
+
+def _paired(above: Sequence[float], below: Sequence[float]) -> float:
+    """The median of what each round says: a machine is the same for seconds, not for minutes.
+
+    Of the two medians, where they were not measured in the same rounds.
+    """
+    if len(above) != len(below):
+        return median(above) / median(below)
+    return median(a / b for a, b in zip(above, below, strict=True))
 
 
 def dearer(sizes: Sequence[Mapping[str, Any]], over: str = "") -> dict[str, float]:
@@ -55,10 +71,10 @@ def dearer(sizes: Sequence[Mapping[str, Any]], over: str = "") -> dict[str, floa
 
     With `over`, the rates are taken as shares of that case's, measured in the same rounds.
     """
-    first, last = (_rates(size["cases"], over) for size in (sizes[0], sizes[-1]))
+    first, last = (_shares(size["cases"], over) for size in (sizes[0], sizes[-1]))
     return {name: round(first[name] / max(last[name], 1e-9), 3) for name in first if name != over}
 
 
-def _rates(cases: Summaries, over: str) -> dict[str, float]:
+def _shares(cases: Summaries, over: str) -> dict[str, float]:
     unit = cases[over]["per_second"] if over else 1.0
     return {name: case["per_second"] / unit for name, case in cases.items()}

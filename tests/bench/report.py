@@ -62,13 +62,14 @@ This page is what `make bench` and `make bench-growth` wrote; nobody edits it. T
 make bench              # about 10 minutes; starts the four servers with `make services`
 make bench QUICK=1      # under 3 minutes: less data, fewer rounds; writes var/bench/latest.json only
 make bench-growth       # about 25 minutes: the same at a thousand, a hundred thousand, ten million readings
-make bench ARGS="--only submit,latest --workers 2 --threads 8"
+make bench ARGS="--only submit,latest --workers 2 --threads 64"
 ```
 
 Load generator, server and the four databases share one machine, and the load is as much as they take. So **ratios
 count**: to the floor, a view that does nothing behind the same server and middleware, and to the limit, the bare
 driver. Figures by themselves say as much about the machine; they waver by a tenth from run to run, more where others
-use it. Cases take turns in rounds, and medians of the rounds are given. Limits are on, at values that never bind.
+use it. Cases take turns in rounds, and medians of the rounds are given; a ratio is the median of what each round says
+of it. Limits are on, at values that never bind.
 The event log was measured on a stand-in that speaks MongoDB's protocol, not on MongoDB. No background worker ran.
 """
 

@@ -78,12 +78,20 @@ def test_ratios_are_of_what_was_measured_and_of_nothing_else():
         "batch": figures.summary([measured(50)], 100),
     }
     exports = [{"format": "csv", "peak_mib": 100}, {"format": "csv", "peak_mib": 130}]
-    found = figures.ratios(measured_cases, {"driver batch": {"per_second": 8000}}, exports)
+    found = figures.ratios(measured_cases, {"driver batch": {"rounds": [8000]}}, exports)
     assert found == {
         "submit_over_floor": 0.42,
         "batch_over_driver": 0.625,
         "export_csv_memory": 1.3,
     }
+
+
+def test_a_ratio_is_what_most_rounds_say_whatever_the_machine_did_between_them():
+    cases_found = {
+        "floor": figures.summary([measured(1000), measured(400), measured(1100)]),
+        "submit": figures.summary([measured(400), measured(160), measured(900)]),
+    }
+    assert figures.ratios(cases_found, {}, [])["submit_over_floor"] == 0.4
 
 
 def test_growth_is_told_as_it_is_and_over_a_floor_that_wavers():
