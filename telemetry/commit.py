@@ -24,6 +24,9 @@ from telemetry.stores import Refused, telemetry_store
 
 logger = logging.getLogger(__name__)
 MISSED_MAX = 10_000
+# Groups of batches that are written at once: more would wait at the store, until that gives up.
+WRITERS = 4
+_turns = threading.Semaphore(WRITERS)
 
 
 def store(readings: Sequence[Reading], deadline: float = inf) -> list[Refused | None]:
@@ -43,13 +46,22 @@ def store(readings: Sequence[Reading], deadline: float = inf) -> list[Refused | 
 
 
 def store_all(readings: Sequence[Reading], deadline: float) -> list[Refused | None]:
-    """The same for any number of readings, group by group."""
+    """The same for any number of readings: group by group, WRITERS of a process at once."""
     try:
-        return [no for group in chunks(readings) for no in store(group, deadline)]
+        return [no for group in chunks(readings) for no in _store_in_turn(group, deadline)]
     except StoreAway:
         missed.add({(reading.device_id, reading.latest_epoch) for reading in readings})
         publish([])
         raise
+
+
+def _store_in_turn(readings: Sequence[Reading], deadline: float) -> list[Refused | None]:
+    if not _turns.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        raise StoreAway("The telemetry store")
+    try:
+        return store(readings, deadline)
+    finally:
+        _turns.release()
 
 
 def _store(readings: Sequence[Reading], deadline: float) -> list[Refused | None]:

@@ -12,6 +12,7 @@ from tests.bench.wrk import Target
 
 Answer = dict[str, Any]
 MEASUREMENTS = 3
+AT_ONCE = 16  # of messages with 100 readings each
 FLOOR = "/api/v1/bench/floor"
 
 
@@ -25,6 +26,7 @@ class Case:
     right: Callable[[Answer], bool] = bool
     readings: int = 0
     uncached: bool = False  # on the server that caches no latest values
+    connections: int = 0  # where it needs fewer than the others
 
     @property
     def devices(self) -> list[int]:
@@ -64,12 +66,12 @@ def history(readers: Sequence[Somebody], name: str = "history") -> Case:
 
 def batch(writers: Sequence[Somebody]) -> Case:
     targets = [one.target("telemetry/batch") for one in writers]
-    return Case("batch", "batch", targets, readings=100)
+    return Case("batch", "batch", targets, readings=100, connections=AT_ONCE)
 
 
 def bulk(writers: Sequence[Somebody], people: People) -> Case:
     targets = [people.target("telemetry/bulk", one.id) for one in writers]
-    return Case("bulk", "bulk", targets, readings=100)
+    return Case("bulk", "bulk", targets, readings=100, connections=AT_ONCE)
 
 
 def aggregate(readers: Sequence[Somebody], name: str) -> Case:

@@ -48,20 +48,21 @@ class Bench:
         targets, taken = ground.VAR / "targets", ground.VAR / "taken"
         wrk.write_targets(targets, case.targets)
         slot = max(self._free, now_ms() - PAST_MS)
+        connections = case.connections or self.asked.connections
         meter = Meter(server)
         found = wrk.run(
             server.url,
             case.kind,
             targets,
             seconds=seconds,
-            connections=self.asked.connections,
+            connections=connections,
             slot=slot,
             taken=taken if case.readings else None,
         )
         found = meter.read(found)
         rest(server)
         if case.readings:
-            sent = found.requests + self.asked.connections
+            sent = found.requests + connections
             self._free = slot + sent + BATCH * STEP
             self.ledger.enter(case.kind, taken, slot, case.devices)
         return found

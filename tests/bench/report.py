@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.bench import cases
 from tests.bench.ground import ROOT, VAR
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -155,7 +156,8 @@ def _machine(bench: Found) -> str:
 
 {machine["cores"]} cores ({machine["processor"]}), {machine["memory_gib"]} GiB, {machine["system"]};
 commit `{bench["commit"]}`, {bench["date"]}, in {bench["seconds"]} seconds. The server: {settings["workers"]} worker(s)
-of {settings["threads"]} threads; wrk: {settings["connections"]} connections.{quick}
+of {settings["threads"]} threads; wrk: {settings["connections"]} connections, {cases.AT_ONCE} for
+messages of 100 readings.{quick}
 """
 
 
