@@ -139,6 +139,8 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "events.context.RequestContext",
     "iotflow.middleware.RequestGuard",
+    # Whoever polls gets a 304 while nothing has changed.
+    "django.middleware.http.ConditionalGetMiddleware",
     "devices.direct.ShortWay",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

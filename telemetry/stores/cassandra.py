@@ -57,6 +57,7 @@ from telemetry.stores.cql import (
     Cql,
     Row,
     open_session,
+    rows_of,
     ttl_of,
 )
 from telemetry.stores.packing import bound, integer, long, short
@@ -496,11 +497,7 @@ class CassandraStore:
                 ahead.append(self._cql.begin(statement, query.device_id, day, *bounds, fetch=fetch))
             if not ahead:
                 return
-            found = ahead.popleft().result()
-            yield from found.current_rows
-            while found.has_more_pages:
-                found.fetch_next_page()
-                yield from found.current_rows
+            yield from rows_of(ahead.popleft().result())
             wanted = min(2 * wanted, DAYS_AHEAD)
 
     def _days(

@@ -3,13 +3,13 @@
 import logging
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil
 from typing import Any
 
 from cassandra import DriverException, InvalidRequest
-from cassandra.cluster import NoHostAvailable, ResponseFuture, Session
+from cassandra.cluster import NoHostAvailable, ResponseFuture, ResultSet, Session
 from cassandra.connection import ConnectionException
 from cassandra.cqlengine import CQLEngineException
 from django.conf import settings
@@ -57,8 +57,8 @@ class Cql:
                     self._session = self._connect()
         return self._session
 
-    def read(self, statement: str, *parameters: Any) -> Iterable[Row]:
-        return self.execute(statement, *parameters, timeout=READ_SECONDS)
+    def read(self, statement: str, *parameters: Any) -> Iterator[Row]:
+        return rows_of(self.execute(statement, *parameters, timeout=READ_SECONDS))
 
     def one(self, statement: str, *parameters: Any) -> int:
         [(number,)] = self.read(statement, *parameters)
@@ -66,11 +66,10 @@ class Cql:
 
     def execute(
         self, statement: str, *parameters: Any, timeout: float = REQUEST_SECONDS
-    ) -> Iterable[Row]:
+    ) -> ResultSet:
         session = self.session()
         bound = self.prepared[statement].bind(parameters)
-        rows: Iterable[Row] = session.execute(bound, timeout=timeout, execution_profile=PROFILE)
-        return rows
+        return session.execute(bound, timeout=timeout, execution_profile=PROFILE)
 
     def begin(self, statement: str, *parameters: Any, fetch: int) -> ResponseFuture:
         """Begin to read, `fetch` rows at a time."""
@@ -108,6 +107,23 @@ class Cql:
             logger.error("Cassandra has no tables yet; run manage.py setup_stores: %s", error)
             raise StoreAway("Cassandra") from error
         return session
+
+
+def rows_of(found: ResultSet) -> Iterator[Row]:
+    """The rows, page by page; each page is let go at its end.
+
+    A future of the driver and its timer hold each other: its rows would stay until the collector
+    comes by, and a long read fills memory faster than that.
+    """
+    while True:
+        rows = found.current_rows
+        try:
+            yield from rows
+        finally:
+            rows.clear()
+        if not found.has_more_pages:
+            return
+        found.fetch_next_page()
 
 
 def open_session() -> Session:

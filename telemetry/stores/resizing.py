@@ -138,7 +138,7 @@ class Resizing:
         for partition in old.partitions(day):
             until = old.bounds(partition)[1]
             while rows := self._read("cells", device_id, Date(partition), min(until, LATEST)):
-                self._put([self._unit(layout, device_id, row) for row in rows])
+                self._put([self._unit(layout, device_id, row) for row in rows if _is_there(row[2])])
                 if len(rows) < ROWS:
                     break
                 until = rows[-1][0]  # once more, for some of its rows may be on the next page
@@ -196,7 +196,9 @@ class Resizing:
 
     def _count(self, device_id: int, partition: int) -> int:
         return self._patiently(
-            lambda: sum(1 for _ in self._cql.read("rows", device_id, Date(partition)))
+            lambda: sum(
+                _is_there(kind) for (kind,) in self._cql.read("rows", device_id, Date(partition))
+            )
         )
 
     def _read(self, statement: str, *parameters: Any, most: int | None = None) -> list[Any]:
@@ -216,3 +218,8 @@ class Resizing:
                     raise StoreAway("Cassandra") from error
                 time.sleep(1)
         raise AssertionError("unreachable")
+
+
+def _is_there(kind: str | None) -> bool:
+    """Whether a row has a value: one that has expired may leave another type's column behind."""
+    return kind is not None

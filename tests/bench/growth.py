@@ -30,7 +30,7 @@ SETTLED_SECONDS = 600
 class Growth(Bench):
     def __init__(self, asked: argparse.Namespace, variables: dict[str, str]) -> None:
         super().__init__(asked, variables, WRITERS, READERS)
-        self.rounds, self.seconds, self.warmup = (3, 2, 1) if asked.quick else (5, 5, 3)
+        self.rounds, self.seconds, self.warmup = (3, 2, 1) if asked.quick else (3, 5, 3)
 
     @property
     def long(self) -> int:

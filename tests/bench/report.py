@@ -62,7 +62,7 @@ This page is what `make bench` and `make bench-growth` wrote; nobody edits it. T
 ```
 make bench              # about 10 minutes; starts the four servers with `make services`
 make bench QUICK=1      # under 3 minutes: less data, fewer rounds; writes var/bench/latest.json only
-make bench-growth       # about 25 minutes: the same at a thousand, a hundred thousand, ten million readings
+make bench-growth       # about 20 minutes: the same at a thousand, a hundred thousand, ten million readings
 make bench ARGS="--only submit,latest --workers 2 --threads 64"
 ```
 

@@ -1,6 +1,7 @@
 """History, latest values and the feed, over HTTP."""
 
 import pytest
+from django.test import Client
 
 from iotflow.lib.timeparse import format_ms, now_ms
 from tests.environment import STORES
@@ -138,6 +139,24 @@ class TestLatest:
         assert answer.status == 200
         assert answer.json["latest_data"] == {}
         assert answer.json["timestamp"] is None
+
+
+class TestPolling:
+    @pytest.mark.parametrize("path", ["/api/v1/telemetry/{}", "/api/v1/telemetry/{}/latest"])
+    def test_what_is_known_is_not_sent_again_and_what_is_new_is(self, path, sensor):
+        sensor.api.post("/telemetry", {"data": {"a": 1}})
+
+        def ask(**headers):
+            return Client().get(path.format(sensor.id), HTTP_X_API_KEY=sensor.key, **headers)
+
+        first = ask()
+        assert ask()["ETag"] == first["ETag"]
+        known = ask(HTTP_IF_NONE_MATCH=first["ETag"])
+        assert (known.status_code, known.content) == (304, b"")
+        sensor.api.post("/telemetry", {"data": {"a": 2}})
+        changed = ask(HTTP_IF_NONE_MATCH=first["ETag"])
+        assert changed.status_code == 200
+        assert changed["ETag"] != first["ETag"]
 
 
 class TestWhoMayRead:
