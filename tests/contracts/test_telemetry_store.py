@@ -20,6 +20,7 @@ from telemetry.readings import (
 )
 from telemetry.stores import Refused, TelemetryStore
 from telemetry.stores.sql import SqlStore
+from tests.conftest import close
 from tests.environment import STORES
 
 OWNER = 7
@@ -57,7 +58,9 @@ def store(request: pytest.FixtureRequest) -> TelemetryStore:
     if request.param == "sql":
         return SqlStore()
     if request.param != "cassandra":
-        return laid_out({"cassandra-parts": "done", "cassandra-moving": "copying"}[request.param])
+        state = {"cassandra-parts": "done", "cassandra-moving": "copying"}[request.param]
+        close(laid_out(state))
+        return laid_out(state)
     from telemetry.stores import telemetry_store
 
     return telemetry_store()
