@@ -37,7 +37,7 @@ def fingerprint(pepper: str) -> str:
 def digest(key: str, pepper: str) -> str:
     """64 hexadecimal characters, the same for the same key and pepper: HMAC as RFC 2104 has it.
 
-    By hand, for OpenSSL looks the digest up for every HMAC, which takes ten times as long.
+    By hand, for OpenSSL looks the digest up for every HMAC, which takes longer than hashing.
     """
     inner, outer = _pads(pepper)
     inside = sha256(inner + key.encode("utf-8", "replace")).digest()

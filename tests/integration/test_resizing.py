@@ -174,6 +174,23 @@ def test_a_copy_keeps_when_it_was_written_and_when_it_expires(store, device):
     assert before[1][1] is None and after[1][1] is None  # noqa: PT018
 
 
+def test_what_an_expired_value_left_behind_is_not_moved(store, device):
+    """A value of another type, written before under a longer retention, keeps its row alive."""
+    write(store, device, NOON, a=1.5, b=1)
+    connections["cassandra"].connection.session.execute(
+        f"INSERT INTO {settings.CASSANDRA_KEYSPACE}.device_data "
+        f"(device_id, day, ts, key, kind, text_value) VALUES ({device}, '2024-12-04', {NOON}, "
+        f"'a', 'text', 'x') USING TTL 1 AND TIMESTAMP {written()}"
+    )
+    time.sleep(2.5)
+    expected = history(store, device)
+    assert expected == {NOON: {"b": 1}}
+    moving = resizing(store)
+    moving.begin(hours=12, first_day=today() + 2, keep_past=False)
+    moving.go_on()
+    assert history(store, device) == expected
+
+
 def test_new_days_alone_can_have_parts(store, device):
     first = today() + 1
     write(store, device, NOON, a=1)

@@ -28,8 +28,9 @@ def submission(sensor) -> Callable[..., Submission]:
 
 
 @pytest.fixture
-def slow(monkeypatch) -> list[int]:
+def slow(monkeypatch, settings) -> list[int]:
     """The real store, a fifth of a second slower; the sizes of the groups it was given."""
+    settings.INGEST_WAIT_MS = 10_000
     store = telemetry_store()
     write = store.write
     groups: list[int] = []
