@@ -14,13 +14,13 @@ from telemetry.stores.base import Holder, Overdue
 from telemetry.stores.sql import SqlStore
 from tests.contracts.test_telemetry_store import (
     DAY,
-    _ids,
     deletion,
     history,
     latest,
     stores,
     written,
 )
+from tests.numbers import device_numbers
 
 HOUR = 3_600_000
 
@@ -36,7 +36,7 @@ def store(request: pytest.FixtureRequest) -> TelemetryStore:
 
 @pytest.fixture
 def holder() -> Holder:
-    number = next(_ids)
+    number = next(device_numbers)
     return Holder(number, number, 0, "sensor")
 
 

@@ -1,6 +1,5 @@
 """What every store of rollups promises, held against each: Cassandra and the relational one."""
 
-import itertools
 import time
 
 import pytest
@@ -16,10 +15,10 @@ from telemetry.stores.sql import SqlStore
 from telemetry.summaries import Summary, summary
 from telemetry.windows import DAY, HOUR
 from tests.environment import STORES
+from tests.numbers import device_numbers
 
 NOON = 1_733_313_600_000  # 2024-12-04T12:00Z
 MIDNIGHT = NOON // DAY * DAY
-_ids = itertools.count(time.time_ns() // 1_000_000)
 
 
 @pytest.fixture(params=["cassandra", "sql"] if STORES == "real" else ["sql"])
@@ -39,7 +38,7 @@ def store(stores) -> RollupStore:
 @pytest.fixture
 def device(stores) -> int:
     """One with a reading in three months of two years."""
-    device = next(_ids)
+    device = next(device_numbers)
     times = (NOON - 40 * DAY, NOON, NOON + 40 * DAY)
     stores[1].write([Reading(device, 1, at, clock.written(), {"t": 1}) for at in times])
     return device
@@ -59,12 +58,12 @@ def read(store, device, start=EARLIEST, stop=LATEST, *, name="t", length=HOUR):
 
 class TestProgress:
     def test_of_an_unknown_device_there_is_none(self, store):
-        unknown = next(_ids)
+        unknown = next(device_numbers)
         assert store.progress([unknown]) == {unknown: Progress(None, ())}
         assert store.progress([]) == {}
 
     def test_of_many_devices_at_once(self, store):
-        devices = [next(_ids) for _ in range(70)]
+        devices = [next(device_numbers) for _ in range(70)]
         for device in devices[::2]:
             store.advance(device, NOON + device % 7 * HOUR)
         found = store.progress(devices)
@@ -180,7 +179,7 @@ class TestRollups:
         place = {"device_type": "camera", "measurement": "u"}
         RetentionPolicy.objects.create(**place, days=1, rollup_days=10)
         retention.table.reload()
-        device, hour = next(_ids), time.time_ns() // 1_000_000 // HOUR * HOUR - 2 * HOUR
+        device, hour = next(device_numbers), time.time_ns() // 1_000_000 // HOUR * HOUR - 2 * HOUR
         old = hour - 2 * DAY
         readings.write([Reading(device, 1, at, clock.written(), {"t": 1}) for at in (old, hour)])
         rows = [("t", rollup(hour)), ("t", rollup(old)), ("u", rollup(old))]
@@ -190,7 +189,7 @@ class TestRollups:
 
 
 def test_a_device_is_counted_and_erased_and_no_other(stores, device):
-    store, other = stores[0], next(_ids)
+    store, other = stores[0], next(device_numbers)
     stores[1].write([Reading(other, 1, NOON, clock.written(), {"t": 1})])
     for of in (device, other):
         times = (NOON - 40 * DAY, NOON) if of == device else (NOON,)

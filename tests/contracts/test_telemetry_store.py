@@ -1,6 +1,5 @@
 """What every store of telemetry promises, held against each: Cassandra and the relational one."""
 
-import itertools
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -22,12 +21,12 @@ from telemetry.stores import Refused, TelemetryStore
 from telemetry.stores.sql import SqlStore
 from tests.conftest import close
 from tests.environment import STORES
+from tests.numbers import device_numbers
 
 OWNER = 7
 NOON = 1_733_313_600_000  # 2024-12-04T12:00Z
 HOUR = 3_600_000
 DAY = 24 * HOUR
-_ids = itertools.count(time.time_ns() // 1_000_000)
 
 
 def stores() -> list[str]:
@@ -68,7 +67,7 @@ def store(request: pytest.FixtureRequest) -> TelemetryStore:
 
 @pytest.fixture
 def device() -> int:
-    return next(_ids)
+    return next(device_numbers)
 
 
 def written() -> int:
@@ -153,7 +152,7 @@ class TestTypes:
         at=st.integers(NOON - 40 * 365 * DAY, NOON + 40 * 365 * DAY),
     )
     def test_any_value_at_any_time_comes_back(self, store, values, at):
-        device = next(_ids)
+        device = next(device_numbers)
         store.write([Reading(device, OWNER, at, written(), values)])
         assert history(store, device) == [StoredReading(at, dict(sorted(values.items())))]
 
@@ -195,7 +194,7 @@ class TestWriting:
         assert history(store, device) == [StoredReading(NOON, {"a": 1, "b": 2})]
 
     def test_a_group_of_many_devices_and_days_is_stored_whole(self, store):
-        devices = [next(_ids) for _ in range(20)]
+        devices = [next(device_numbers) for _ in range(20)]
         group = [reading(d, NOON + n * DAY, a=n, s="x" * 1000) for d in devices for n in range(10)]
         store.write(group)
         for device in devices:
@@ -208,7 +207,7 @@ class TestWriting:
 
     def test_the_largest_readings_there_may_be_are_stored_in_a_group(self, store):
         values = {f"m{n:03}": "é" * 2000 for n in range(100)}  # 400 kB a reading
-        devices = [next(_ids) for _ in range(5)]
+        devices = [next(device_numbers) for _ in range(5)]
         now = now_ms()
         store.write([reading(device, now, **values) for device in devices])
         for device in devices:
@@ -270,10 +269,10 @@ class TestHistory:
         store.write([reading(device, NOON, a=1)])
         assert history(store, device, start=NOON + 1, end=NOON + DAY) == []
         assert history(store, device, start=NOON + 1, end=NOON) == []
-        assert history(store, next(_ids)) == []
+        assert history(store, next(device_numbers)) == []
 
     def test_devices_do_not_see_each_other(self, store, device):
-        other = next(_ids)
+        other = next(device_numbers)
         store.write([reading(device, NOON, a=1), reading(other, NOON, a=2)])
         assert [r.values for r in history(store, device)] == [{"a": 1}]
 
@@ -307,7 +306,7 @@ class TestLatest:
         assert latest(store, device) == {"a": 9}
 
     def test_many_devices_are_answered_at_once(self, store):
-        devices = [next(_ids) for _ in range(70)]
+        devices = [next(device_numbers) for _ in range(70)]
         store.write([reading(d, NOON, a=n) for n, d in enumerate(devices[:-1])])
         found = store.latest([(d, 0) for d in devices])
         values = [{n: v.value for n, v in found[d, 0].items()} for d in devices]
@@ -398,7 +397,7 @@ class TestDeleting:
         assert set(store.count(device, OWNER, 0).values()) == {0}
 
     def test_erasing_a_device_takes_everything_of_it_and_of_no_other(self, store, device):
-        other, now = next(_ids), now_ms()
+        other, now = next(device_numbers), now_ms()
         for d in (device, other):
             store.write([reading(d, t, a=1) for t in (NOON, now, now + 30 * DAY)])
         for _ in range(2):
@@ -430,10 +429,10 @@ class TestValues:
 class TestFeed:
     @pytest.fixture
     def owner(self) -> int:
-        return next(_ids)
+        return next(device_numbers)
 
     def test_newest_first_across_devices(self, store, owner):
-        one, two = sorted((next(_ids), next(_ids)))
+        one, two = sorted((next(device_numbers), next(device_numbers)))
         now = now_ms()
         store.write(
             [
@@ -451,7 +450,7 @@ class TestFeed:
         ]
 
     def test_limit_and_where_to_begin(self, store, owner):
-        devices = [next(_ids) for _ in range(20)]
+        devices = [next(device_numbers) for _ in range(20)]
         now = now_ms()
         store.write([reading(d, now - n, owner=owner, a=n) for d in devices for n in range(3)])
         everything = store.feed(owner, now - DAY, now, 1000, None)

@@ -13,11 +13,11 @@ from django.db import connections
 from iotflow.lib.timeparse import EARLIEST, LATEST, now_ms
 from telemetry.readings import Deletion, HistoryQuery, Reading
 from telemetry.stores import telemetry_store
+from tests.numbers import device_numbers
 
 pytestmark = pytest.mark.real
 HOUR, DAY = 3_600_000, 86_400_000
 NOON = 1_733_313_600_000  # 2024-12-04T12:00Z
-_ids = itertools.count(time.time_ns() // 1_000_000)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def forget(store) -> None:
 
 @pytest.fixture
 def device(store) -> Iterator[int]:
-    device = next(_ids)
+    device = next(device_numbers)
     yield device
     store.erase(device, 7, 0)
 

@@ -1,7 +1,6 @@
 """Rollups: whatever was written, late, twice or deleted, they answer as the readings would."""
 
 import io
-import itertools
 import math
 import statistics
 from collections import defaultdict
@@ -25,11 +24,11 @@ from telemetry.stores.rollups import Mark, Progress
 from telemetry.summaries import by_hour, by_window
 from telemetry.windows import DAY, HOUR, Calendar
 from tests.environment import STORES
+from tests.numbers import device_numbers
 
 MINUTE = 60_000
 NOON = 1_733_313_600_000  # 2024-12-04T12:00Z
 FAR = 10**9
-_ids = itertools.count(10**12)
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ def at(monkeypatch):
 
 @pytest.fixture
 def device():
-    return next(_ids)
+    return next(device_numbers)
 
 
 def write(device, values):
@@ -131,7 +130,7 @@ calendars = [Calendar(20 * MINUTE), Calendar(6 * HOUR), Calendar(DAY), Calendar(
 )
 @given(st.lists(steps, min_size=2, max_size=14))
 def test_whatever_was_written_they_answer_as_the_readings_would(at, told):
-    device, kept = next(_ids), {}
+    device, kept = next(device_numbers), {}
     at.now = begun = NOON
     for what, of in [*told, ("roll", None), ("pass", 120), ("roll", None)]:
         if what == "write":
@@ -154,7 +153,7 @@ def test_whatever_was_written_they_answer_as_the_readings_would(at, told):
 def delete(device, start, end):
     from telemetry.readings import Deletion
 
-    epoch = next(_ids) % 2**31
+    epoch = next(device_numbers) % 2**31
     rollups.note_deletion(device, start, end, done=False)
     telemetry_store().delete(Deletion(device, 1, start, end, 0, epoch))
     rollups.note_deletion(device, start, end, done=True)
