@@ -66,15 +66,14 @@ def _paired(above: Sequence[float], below: Sequence[float]) -> float:
     return median(a / b for a, b in zip(above, below, strict=True))
 
 
-def dearer(sizes: Sequence[Mapping[str, Any]], over: str = "") -> dict[str, float]:
-    """By case, its rate at the first size over that at the last: above 1 where it costs more.
-
-    With `over`, the rates are taken as shares of that case's, measured in the same rounds.
-    """
-    first, last = (_shares(size["cases"], over) for size in (sizes[0], sizes[-1]))
-    return {name: round(first[name] / max(last[name], 1e-9), 3) for name in first if name != over}
+def ratio(above: Mapping[str, Any], below: Mapping[str, Any]) -> float:
+    """Of the rates of two cases that took turns."""
+    return round(_paired(_rates(above, "per_second"), _rates(below, "per_second")), 4)
 
 
-def _shares(cases: Summaries, over: str) -> dict[str, float]:
-    unit = cases[over]["per_second"] if over else 1.0
-    return {name: case["per_second"] / unit for name, case in cases.items()}
+def dearer(sizes: Sequence[Mapping[str, Any]], figure: str) -> dict[str, float]:
+    """By case, a rate at the first size over that at the last: above 1 where it costs more."""
+    first, last = sizes[0]["cases"], sizes[-1]["cases"]
+    return {
+        name: round(case[figure] / max(last[name][figure], 1e-9), 3) for name, case in first.items()
+    }

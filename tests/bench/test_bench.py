@@ -95,13 +95,19 @@ def test_a_ratio_is_what_most_rounds_say_whatever_the_machine_did_between_them()
 
 
 def test_growth_is_told_as_it_is_and_over_a_floor_that_wavers():
-    def size(floor: float, submit: float) -> dict[str, object]:
-        rounds = {"floor": floor, "submit": submit}
-        return {"cases": {name: {"per_second": rate} for name, rate in rounds.items()}}
+    def size(floors: list[float], submits: list[float]) -> dict[str, object]:
+        floor, submit = (
+            figures.summary([measured(rate) for rate in rates]) for rates in (floors, submits)
+        )
+        return {"cases": {"submit": {**submit, "over_floor": figures.ratio(submit, floor)}}}
 
-    sizes = [size(1000, 400), size(700, 350), size(500, 200)]
-    assert figures.dearer(sizes) == {"floor": 2, "submit": 2}
-    assert figures.dearer(sizes, "floor") == {"submit": 1}
+    sizes = [
+        size([1000, 400, 900], [400, 160, 360]),
+        size([700] * 3, [350] * 3),
+        size([500, 600, 100], [100, 120, 20]),
+    ]
+    assert figures.dearer(sizes, "per_second") == {"submit": 3.6}
+    assert figures.dearer(sizes, "over_floor") == {"submit": 2}
 
 
 # --- The ledger ---------------------------------------------------------------------------------
