@@ -46,7 +46,7 @@ class Size:
 
 
 FULL = Size(5, 5, 4, history=1440, long=1_000_000, exports=(10_000, 1_000_000))
-QUICK = Size(3, 2, 3, history=288, long=100_000, exports=(10_000, 100_000))
+QUICK = Size(3, 2, 2, history=288, long=100_000, exports=(10_000, 100_000))
 WRITERS, READERS = 200, 100
 AGGREGATES = {"aggregate 24 h": "-24h", "aggregate 30 d": "-30d"}
 FROM_RAW, RAW_ROUNDS = "aggregate 30 d from raw", 3
