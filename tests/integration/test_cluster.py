@@ -192,7 +192,10 @@ def test_a_node_that_hangs_costs_no_reading_and_next_to_no_submission(url, alice
             time.sleep(12)
         time.sleep(3)
     assert len(ledger.failed) <= len(ledger.stored) // 200
-    assert found(devices) == ledger.stored
+    there = found(devices)
+    assert ledger.stored.items() <= there.items()
+    # What was refused for want of time may be stored all the same, and nothing else is.
+    assert len(there) - len(ledger.stored) <= len(ledger.others)
 
 
 def test_without_a_quorum_nothing_is_promised_and_it_heals_by_itself(url, alice, sensor):
