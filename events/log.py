@@ -15,6 +15,8 @@ from events.sinks import Document
 from iotflow.lib.errors import StoreAway
 
 MESSAGE_MAX = 500
+# A submission has a second and a half for everything; the outbox is there at once.
+PROMPT_SECONDS = 0.3
 
 
 def record(kind: Kind, message: str, **fields: Any) -> None:
@@ -60,7 +62,7 @@ def submitted(documents: Sequence[Document]) -> None:
     Raises StoreAway when neither takes them.
     """
     try:
-        sinks.deliver(documents)
+        sinks.deliver(documents, PROMPT_SECONDS)
     except StoreAway:
         outbox.put(documents)
 

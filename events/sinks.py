@@ -5,13 +5,14 @@ pymongo: an event delivered twice is one event.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError, IntegrityError, connections
 from django.utils.dateparse import parse_datetime
+from pymongo import timeout
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from events.models import EventLog
@@ -40,10 +41,11 @@ def guarded() -> Iterator[None]:
             raise
 
 
-def deliver(documents: Sequence[Document]) -> None:
+def deliver(documents: Sequence[Document], seconds: float | None = None) -> None:
     """Store the documents (fields of EventLog, JSON types); those there already are skipped.
 
-    Raises StoreAway; then any part of them may be stored, and delivering again is right.
+    Takes `seconds` at most, or MONGODB_TIMEOUT_MS. Raises StoreAway; then any part of them may be
+    stored, and delivering again is right.
     """
     if not documents:
         return
@@ -52,7 +54,7 @@ def deliver(documents: Sequence[Document]) -> None:
             (EventLog(**document) for document in documents), ignore_conflicts=True
         )
         return
-    with breaker.guard():
+    with breaker.guard(), nullcontext() if seconds is None else timeout(seconds):
         try:
             _collection().insert_many([_to_bson(item) for item in documents], ordered=False)
         except BulkWriteError as error:

@@ -55,6 +55,13 @@ def export(device, wanted: str, **query: str):
     return iter(response.streaming_content)
 
 
+@pytest.fixture
+def patient(settings) -> None:
+    """Where it is not how fast a submission is refused that is tried, but that it is not."""
+    settings.INGEST_WAIT_MS = 10_000
+
+
+@pytest.mark.usefixtures("patient")
 class TestMongoAway:
     @pytest.mark.parametrize("away", [killed, hung])
     def test_everything_works_and_every_event_is_there_once_when_it_is_back(
@@ -107,6 +114,7 @@ class TestMongoAway:
         assert EventLog.objects.filter(message="twice").count() == 1
 
 
+@pytest.mark.usefixtures("patient")
 class TestRedisAway:
     @pytest.mark.parametrize("away", [killed, hung])
     def test_submit_latest_history_and_login_work(self, away, anybody, alice, sensor):
