@@ -131,7 +131,7 @@ class BatchAnswer(serializers.Serializer[Any]):
 
 class AggregateRow(serializers.Serializer[Any]):
     timestamp = Instant()
-    value = serializers.JSONField(allow_null=True)
+    value = serializers.JSONField()  # null in a gap
     count = serializers.IntegerField()
 
 

@@ -167,7 +167,9 @@ class DeviceViewSet(VisibleDevices):
             }
         )
 
-    @extend_schema(request=key_shapes.Rotation, responses=key_shapes.RotationAnswer)
+    @extend_schema(
+        request=key_shapes.Rotation, responses={200: key_shapes.RotationAnswer, 409: Error}
+    )
     @action(detail=True, methods=["post"], url_path="rotate-key")
     def rotate_key(self, request: Request, device_id: int) -> Response:
         """Give a device a new key, shown only here; the older ones end, now or after a grace."""

@@ -15,7 +15,7 @@ from telemetry.readings import Deletion, HistoryQuery, Reading
 from telemetry.stores import telemetry_store
 from tests.numbers import device_numbers
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 HOUR, DAY = 3_600_000, 86_400_000
 NOON = 1_733_313_600_000  # 2024-12-04T12:00Z
 

@@ -30,6 +30,10 @@ def test_it_is_valid_openapi_3_1_and_made_without_a_warning():
     call_command("spectacular", "--fail-on-warn", "--validate", stdout=StringIO())
 
 
+def test_null_is_not_one_of_two_schemas_that_both_allow_it():
+    assert '"oneOf": [{}, {"type": "null"}]' not in json.dumps(document())
+
+
 def test_it_is_served_as_json_and_as_yaml_to_who_asks_for_it():
     for accept, content_type in (
         ("*/*", "application/json"),
