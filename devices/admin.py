@@ -1,13 +1,16 @@
 """Devices, keys and groups in the admin site."""
 
+from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
-from django.db.models import Count, Model, QuerySet
+from django.db.models import Count, Model, Q, QuerySet
 from django.forms import BaseInlineFormSet, ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils import timezone
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, RangeDateTimeFilter
@@ -17,7 +20,7 @@ from unfold.views import ChangeList
 from accounts.admin import staff_user
 from accounts.services import actor_name
 from devices import services
-from devices.models import ApiKey, Device, DeviceGroup, GroupMembership
+from devices.models import Device, DeviceGroup, GroupMembership
 from devices.presence import presence, presences
 from events.kinds import Kind
 
@@ -32,33 +35,6 @@ def actor(request: HttpRequest) -> str:
     return actor_name(staff_user(request))
 
 
-class ApiKeyInline(TabularInline):
-    """The device's keys, to look at; they are made by rotation."""
-
-    model = ApiKey
-    fields = [
-        *("prefix", "label", "state", "valid_from", "expires_at"),
-        *("revoked_at", "created_at", "last_used"),
-    ]
-    readonly_fields = fields
-    extra = 0
-    can_delete = False
-    show_change_link = False
-    tab = True
-
-    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    @display(
-        description="state", label={"valid": "success", "pending": "info", "revoked": "danger"}
-    )
-    def state(self, api_key: ApiKey) -> str:
-        return api_key.state(timezone.now()).value
-
-
 class MembershipInline(TabularInline):
     model = GroupMembership
     extra = 0
@@ -71,8 +47,31 @@ class MemberInline(MembershipInline):
     autocomplete_fields = ("device",)
 
 
+class PresenceFilter(admin.SimpleListFilter):
+    """By when they were last seen, as the database knows it: at most a minute behind."""
+
+    title = "presence"
+    parameter_name = "presence"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("online", "Online"), ("offline", "Offline"), ("never", "Never seen")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        limit = timezone.now() - timedelta(seconds=settings.ONLINE_SECONDS)
+        wanted = {
+            "online": Q(last_seen__gt=limit),
+            "offline": Q(last_seen__lte=limit),
+            "never": Q(last_seen=None),
+        }
+        return queryset.filter(wanted.get(self.value() or "", Q()))
+
+
 class DeviceChangeList(ChangeList):
     """Knows the presence of the page's devices, from one round trip."""
+
+    def url_for_result(self, result: Any) -> str:
+        """What a device says is looked at more often than its form."""
+        return reverse("admin:device_overview", args=[result.pk])
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -101,6 +100,7 @@ class Memberships:
 class DeviceAdmin(Memberships, ModelAdmin):
     list_display = ["name", "device_type", "state", "is_online", "seen", "owner", "location"]
     list_filter = [
+        PresenceFilter,
         "status",
         "device_type",
         ["owner", AutocompleteSelectFilter],
@@ -111,7 +111,7 @@ class DeviceAdmin(Memberships, ModelAdmin):
     list_per_page = 50
     search_fields = ["name", "description", "location", "owner__username"]
     autocomplete_fields = ["owner"]
-    inlines = [ApiKeyInline, MembershipInline]
+    inlines = [MembershipInline]
     actions = ["activate", "deactivate", "maintain"]
     actions_detail = ["rotate_key"]
     readonly_fields = ["is_online", "seen", "created_at", "updated_at"]

@@ -1,14 +1,16 @@
 """Whether a device is there: Redis knows exactly, PostgreSQL at most a minute behind.
 
 Redis holds per device a `status` of five minutes and `last_seen`; for all of them the sorted set
-`online` by the time they were last seen, and the same for the keys they used. All of it is derived
-and may be lost: then the database answers.
+`online` by the time they were last seen, the same for the keys they used, and how often each was
+heard this hour. All of it is derived and may be lost: then the database answers.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from django.conf import settings
@@ -24,21 +26,27 @@ from iotflow.lib.timeparse import now_ms, to_datetime, to_ms
 
 logger = logging.getLogger(__name__)
 DAY = 86_400
+HOUR_MS = 3_600_000
 FLUSH_SECONDS = 60
 FLUSH_CHUNK = 5000
 FORGET_CHUNK = 1000
 
 
-# Keys: the sets of devices online and of keys used, then status and last_seen of each device.
-# Arguments: now, seconds online, seconds last_seen is kept, how many devices; their ids; key ids.
+# Keys: the sets of devices online, of keys used and of devices by how often they were heard this
+# hour, then status and last_seen of each device.
+# Arguments: now, seconds online, seconds last_seen is kept, how many devices; their ids and how
+# often each was heard; key ids.
 TOUCH = """
 local now, devices = ARGV[1], tonumber(ARGV[4])
 for i = 1, devices do
-    redis.call('SET', KEYS[2 * i + 1], 'online', 'EX', ARGV[2])
-    redis.call('SET', KEYS[2 * i + 2], now, 'EX', ARGV[3])
-    redis.call('ZADD', KEYS[1], 'GT', now, ARGV[4 + i])
+    local id = ARGV[3 + 2 * i]
+    redis.call('SET', KEYS[2 * i + 2], 'online', 'EX', ARGV[2])
+    redis.call('SET', KEYS[2 * i + 3], now, 'EX', ARGV[3])
+    redis.call('ZADD', KEYS[1], 'GT', now, id)
+    redis.call('ZINCRBY', KEYS[3], ARGV[4 + 2 * i], id)
 end
-for i = 5 + devices, #ARGV do redis.call('ZADD', KEYS[2], 'GT', now, ARGV[i]) end
+redis.call('EXPIRE', KEYS[3], 7200)
+for i = 5 + 2 * devices, #ARGV do redis.call('ZADD', KEYS[2], 'GT', now, ARGV[i]) end
 """
 
 
@@ -50,13 +58,15 @@ class Presence:
 
 def add_touches(pipe: Any, records: Collection[DeviceRecord], now_ms: int) -> None:
     """Add to a pipeline: these devices were heard of at `now_ms`, with their keys, if any."""
-    devices = {record.id for record in records}
+    heard = Counter(record.id for record in records)
     used = {record.key_id for record in records if record.key_id}
-    keys = [_online_key(), _used_key()]
-    for device_id in devices:
+    keys = [_online_key(), _used_key(), _heard_key(now_ms)]
+    for device_id in heard:
         keys += (_status_key(device_id), _last_seen_key(device_id))
-    arguments = (now_ms, settings.ONLINE_SECONDS, DAY, len(devices), *devices, *used)
-    pipe.eval(TOUCH, len(keys), *keys, *arguments)
+    counted = chain.from_iterable(heard.items())
+    pipe.eval(
+        TOUCH, len(keys), *keys, now_ms, settings.ONLINE_SECONDS, DAY, len(heard), *counted, *used
+    )
 
 
 def touch(records: Collection[DeviceRecord]) -> None:
@@ -113,6 +123,13 @@ def count_online() -> int:
             return max(client.zcount(_online_key(), f"({to_ms(limit)}", "+inf"), stored)
     except StoreAway:
         return stored
+
+
+def busiest(most: int) -> list[tuple[int, int]]:
+    """Ids of the devices heard most often since the hour began, and how often. Raises StoreAway."""
+    with redis() as client:
+        found = client.zrevrange(_heard_key(now_ms()), 0, most - 1, withscores=True)
+    return [(int(member), int(times)) for member, times in found]
 
 
 def keys_last_used(api_keys: Sequence[ApiKey]) -> dict[int, datetime | None]:
@@ -199,6 +216,10 @@ def _exact_last_used(key_ids: Sequence[int]) -> dict[int, datetime]:
 
 def _online_key() -> str:
     return key("devices", "online")
+
+
+def _heard_key(now_ms: int) -> str:
+    return key("devices", "heard", now_ms // HOUR_MS)
 
 
 def _used_key() -> str:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from django.conf import settings
+from django.http import QueryDict
 from rest_framework.exceptions import ValidationError
-from rest_framework.request import Request
 
 from events.cursors import EventCursor, event_cursor
 from events.filters import EventFilter
@@ -23,9 +23,8 @@ class EventParameters:
     cursor: EventCursor | None
 
 
-def parse_events(request: Request) -> EventParameters:
+def parse_query(query: QueryDict) -> EventParameters:
     """The query string of the event log; a 400 names everything that is wrong with it."""
-    query = request.query_params
     filters = EventFilter(query, queryset=EventLog.objects.none())
     errors = {} if filters.is_valid() else dict(filters.errors)
     try:
@@ -37,8 +36,6 @@ def parse_events(request: Request) -> EventParameters:
     return EventParameters(
         filters=filters,
         span=span,
-        limit=whole_number(
-            request.query_params, "limit", settings.LIST_LIMIT, 1, settings.LIST_LIMIT_MAX
-        ),
+        limit=whole_number(query, "limit", settings.LIST_LIMIT, 1, settings.LIST_LIMIT_MAX),
         cursor=event_cursor(query["cursor"]) if query.get("cursor") else None,
     )

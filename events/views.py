@@ -39,7 +39,7 @@ class EventsView(APIView):
     @extend_schema(parameters=PARAMETERS, responses=serializers.EventList)
     def get(self, request: Request) -> Response:
         """What happened, newest first; follow `next_cursor` until it is null."""
-        asked = parameters.parse_events(request)
+        asked = parameters.parse_query(request.query_params)
         with sinks.guarded():
             events, next_cursor = selectors.page(EventLog.objects.visible_to(request.user), asked)
         return Response(

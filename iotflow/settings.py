@@ -112,12 +112,13 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")  # see TrustedSche
 
 # --- Applications -------------------------------------------------------------------------------
 INSTALLED_APPS = [
-    "unfold",
+    "unfold.apps.BasicAppConfig",
     "unfold.contrib.filters",
     "unfold.contrib.forms",
-    "django.contrib.admin",
+    "iotflow.admin.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
+    "django.contrib.humanize",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
@@ -487,6 +488,8 @@ UNFOLD = {
         {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("iotflow/icon.svg")}
     ],
     "LOGIN": {"form": "accounts.forms.LoginForm"},
+    "STYLES": [lambda request: static("iotflow/admin/admin.css")],
+    "TABS": "iotflow.admin.navigation.tabs",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
 }

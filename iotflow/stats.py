@@ -162,10 +162,8 @@ def _caches(counted: dict[str, int]) -> dict[str, Any]:
 
 
 def _cache(counted: dict[str, int], name: str) -> dict[str, Any]:
-    hits, misses = counted.get(f"{name}.hits", 0), counted.get(f"{name}.misses", 0)
-    looked = hits + misses
     return {
-        "hits": hits,
-        "misses": misses,
-        "hit_rate": round(hits / looked, 4) if looked else None,
+        "hits": counted.get(f"{name}.hits", 0),
+        "misses": counted.get(f"{name}.misses", 0),
+        "hit_rate": counters.hit_rate(counted, name),
     }

@@ -7,7 +7,8 @@ Embedded Redis is private to a process: then these are its own counts, since it 
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -83,20 +84,50 @@ def _mark(taken: Mapping[str, int], sign: int) -> None:
         _sent[name] = _sent.get(name, 0) + sign * times
 
 
-def totals() -> dict[str, dict[str, int]]:
-    """`{"last_minute": {name: times}, "last_hour": …, "last_day": …}`. Raises StoreAway.
+Step = tuple[int, dict[str, int]]
 
-    What other processes have counted and not sent yet is missing; they send when they commit.
+
+def steps() -> dict[str, list[Step]]:
+    """By window its steps, oldest first: when each began, in s, and `{name: times}`.
+
+    Raises StoreAway. What other processes have counted and not sent yet is missing; they send when
+    they commit.
     """
     now = time.time()
-    wanted = [(window.name, name) for window in WINDOWS for name in window.keys(now)]
+    wanted = [name for window in WINDOWS for name in window.keys(now)]
     with redis() as client, client.pipeline(transaction=False) as pipe, sending(pipe):
-        for _, name in wanted:
+        for name in wanted:
             pipe.hgetall(name)
-        answers = pipe.execute()[-len(wanted) :]
-    sums: dict[str, dict[str, int]] = {window.name: {} for window in WINDOWS}
-    for (window_name, _), fields in zip(wanted, answers, strict=True):
-        for name, times in fields.items():
-            known = sums[window_name]
-            known[name.decode()] = known.get(name.decode(), 0) + int(times)
-    return sums
+        answers = iter(pipe.execute()[-len(wanted) :])
+    found: dict[str, list[Step]] = {}
+    for window in WINDOWS:
+        current = int(now // window.step)
+        newest_first = [
+            ((current - ago) * window.step, _named(next(answers)))
+            for ago, _ in enumerate(window.keys(now))
+        ]
+        found[window.name] = newest_first[::-1]
+    return found
+
+
+def _named(fields: Mapping[bytes, bytes]) -> dict[str, int]:
+    return {name.decode(): int(times) for name, times in fields.items()}
+
+
+def totals() -> dict[str, dict[str, int]]:
+    """`{"last_minute": {name: times}, "last_hour": …, "last_day": …}`. Raises StoreAway."""
+    return {window: summed(found) for window, found in steps().items()}
+
+
+def summed(found: Iterable[Step]) -> dict[str, int]:
+    sums: Counter[str] = Counter()
+    for _, times in found:
+        sums.update(times)
+    return dict(sums)
+
+
+def hit_rate(counted: Mapping[str, int], cache: str) -> float | None:
+    """Of what was looked up in a cache, the share it had; None where nothing was."""
+    hits = counted.get(f"{cache}.hits", 0)
+    looked = hits + counted.get(f"{cache}.misses", 0)
+    return round(hits / looked, 4) if looked else None

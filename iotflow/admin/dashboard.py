@@ -1,0 +1,148 @@
+"""The front page: how everything is now. Its cost does not grow with devices or events."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+
+from devices.models import Device
+from devices.presence import busiest
+from devices.tally import tally
+from events import outbox, sinks
+from events.kinds import Kind, Severity
+from events.models import Alert, EventLog, Outbox
+from iotflow import health
+from iotflow.lib import counters
+from iotflow.lib.counters import Step
+from iotflow.lib.errors import StoreAway
+from iotflow.lib.redis import shared
+
+EVENTS_SHOWN = 8
+DEVICES_SHOWN = 5
+COUNTED_MAX = 1000  # of alerts and of events; more are "1,000 or more"
+OPEN = (Alert.Status.RAISED, Alert.Status.ACKNOWLEDGED)
+STORES = {
+    "database": "Users and devices",
+    "telemetry": "Telemetry",
+    "cache": "Cache",
+    "events": "Events",
+}
+
+
+def refreshed(request: HttpRequest) -> HttpResponse:
+    """What changes on the page, to be put in its place."""
+    response = render(request, "iotflow/dashboard_figures.html", figures())
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def figures() -> dict[str, Any]:
+    """All that the page shows; what cannot be known now is None."""
+    now = timezone.now()
+    state = health.check()
+    return {
+        "now": now,
+        "devices": tally(),
+        "health": state,
+        "stores": [(STORES[name], store) for name, store in state.stores.items()],
+        "outbox": {"waiting": Outbox.objects.count(), "seconds": outbox.age_seconds()},
+        "traffic": _traffic(),
+        "events": _events(now),
+        "busiest": _busiest(),
+        "quietest": Device.objects.filter(status=Device.Status.ACTIVE, last_seen__isnull=False)
+        .order_by("last_seen")
+        .only("name", "last_seen")[:DEVICES_SHOWN],
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """`hit_rates` by cache, None where nothing was looked up; `series` as `_series` makes them."""
+
+    all_processes: bool
+    last_minute: dict[str, int]
+    last_day: dict[str, int]
+    hit_rates: dict[str, float | None]
+    series: dict[str, list[list[float]]]
+
+    @property
+    def per_second(self) -> float:
+        return self.last_minute.get("readings", 0) / 60
+
+
+def _traffic() -> Traffic | None:
+    try:
+        steps = counters.steps()
+    except StoreAway:
+        return None
+    counted = {name: counters.summed(found) for name, found in steps.items()}
+    return Traffic(
+        all_processes=shared(),
+        last_minute=counted["last_minute"],
+        last_day=counted["last_day"],
+        hit_rates={
+            "keys": counters.hit_rate(counted["last_hour"], "keys"),
+            "latest": counters.hit_rate(counted["last_hour"], "latest"),
+        },
+        series={
+            "last-hour": _series(steps["last_hour"]),
+            "last-day": _series(steps["last_day"]),
+        },
+    )
+
+
+def _series(steps: list[Step]) -> list[list[float]]:
+    """When each step began, in s, and its readings a second; without the one under way."""
+    length = steps[1][0] - steps[0][0]
+    return [
+        [began for began, _ in steps[:-1]],
+        [round(times.get("readings", 0) / length, 3) for _, times in steps[:-1]],
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """Newest events of each severity, and how many: of a day, up to COUNTED_MAX."""
+
+    by_severity: dict[str, list[EventLog]]
+    counts: dict[str, int]
+    failed_logins: list[EventLog]
+    failed_count: int
+    open_alerts: int
+    most: int = field(default=COUNTED_MAX)
+
+
+def _events(now: datetime) -> Recent | None:
+    day = EventLog.objects.filter(time__gte=now - timedelta(days=1))
+    failed = day.filter(kind=Kind.USER_LOGIN_FAILED)
+    open_alerts = Alert.objects.filter(status__in=OPEN)
+    try:
+        with sinks.guarded():
+            return Recent(
+                by_severity={
+                    severity: list(day.filter(severity=severity).newest_first()[:EVENTS_SHOWN])
+                    for severity in reversed(Severity.values)
+                },
+                counts={severity: _counted(day.filter(severity=severity)) for severity in Severity},
+                failed_logins=list(failed.newest_first()[:DEVICES_SHOWN]),
+                failed_count=_counted(failed),
+                open_alerts=_counted(open_alerts),
+            )
+    except StoreAway:
+        return None
+
+
+def _counted(found: Any) -> int:
+    return int(found.order_by()[:COUNTED_MAX].count())
+
+
+def _busiest() -> list[tuple[Device, int]] | None:
+    try:
+        heard = dict(busiest(DEVICES_SHOWN))
+    except StoreAway:
+        return None
+    found = Device.objects.in_bulk(heard)
+    return [(found[device_id], times) for device_id, times in heard.items() if device_id in found]
