@@ -43,10 +43,6 @@ class MembershipInline(TabularInline):
     tab = True
 
 
-class MemberInline(MembershipInline):
-    autocomplete_fields = ("device",)
-
-
 class PresenceFilter(admin.SimpleListFilter):
     """By when they were last seen, as the database knows it: at most a minute behind."""
 
@@ -80,6 +76,11 @@ class DeviceChangeList(ChangeList):
         for device in devices:
             device.presence = states[device.pk]
         self.result_list: Any = devices
+
+
+class GroupChangeList(ChangeList):
+    def url_for_result(self, result: Any) -> str:
+        return reverse("admin:devicegroup_latest", args=[result.pk])
 
 
 class Memberships:
@@ -208,7 +209,7 @@ class DeviceAdmin(Memberships, ModelAdmin):
 
 
 @admin.register(DeviceGroup)
-class DeviceGroupAdmin(Memberships, ModelAdmin):
+class DeviceGroupAdmin(ModelAdmin):
     list_display = ["name", "owner", "device_count", "color", "created_at"]
     list_filter = [["owner", AutocompleteSelectFilter], ["created_at", RangeDateTimeFilter]]
     list_filter_submit = True
@@ -216,7 +217,6 @@ class DeviceGroupAdmin(Memberships, ModelAdmin):
     list_per_page = 50
     search_fields = ["name", "description", "owner__username"]
     autocomplete_fields = ["owner"]
-    inlines = [MemberInline]
     readonly_fields = ["created_at", "updated_at"]
     fieldsets = [
         (None, {"fields": ["name", "owner", "description", "color"]}),
@@ -225,6 +225,9 @@ class DeviceGroupAdmin(Memberships, ModelAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
         return [*self.readonly_fields, "owner"] if obj else self.readonly_fields
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return GroupChangeList
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeviceGroup]:
         return super().get_queryset(request).annotate(device_count=Count("memberships"))

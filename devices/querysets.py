@@ -3,11 +3,17 @@
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from django.contrib.auth import get_user_model
 from django.db import models
 from django.db.models import Count, Q
 
+from iotflow.lib import ids
+
 if TYPE_CHECKING:
     from accounts.models import User
+
+
+OWNERS_MAX = 100
 
 
 class Devices(models.QuerySet[Any]):
@@ -19,6 +25,14 @@ class Devices(models.QuerySet[Any]):
         if user.is_staff and user.has_perm("devices.change_device"):
             return self
         return self.filter(owner=user)
+
+    def matching(self, text: str) -> "Devices":
+        """Those with the text in their name or location, of that number, or of users so named."""
+        owners = get_user_model().objects.matching(text).values_list("pk", flat=True)[:OWNERS_MAX]
+        found = Q(name__icontains=text) | Q(location__icontains=text) | Q(owner__in=list(owners))
+        if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= ids.MAX:
+            found |= Q(pk=int(text))
+        return self.filter(found)
 
 
 class ApiKeys(models.QuerySet[Any]):

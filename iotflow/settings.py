@@ -489,6 +489,11 @@ UNFOLD = {
     ],
     "LOGIN": {"form": "accounts.forms.LoginForm"},
     "STYLES": [lambda request: static("iotflow/admin/admin.css")],
+    "SIDEBAR": {
+        "show_search": True,
+        "command_search": True,
+        "navigation": "iotflow.admin.navigation.sidebar",
+    },
     "TABS": "iotflow.admin.navigation.tabs",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,

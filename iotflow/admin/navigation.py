@@ -1,27 +1,94 @@
 """What leads where in the admin site."""
 
+from collections.abc import Callable
 from typing import Any
 
+from django.contrib.auth.models import Group
 from django.http import HttpRequest
 from django.urls import reverse
 
-from iotflow.admin import device
+from accounts.models import User
+from accounts.requests import current_user
+from devices.models import Device, DeviceGroup
+from events.models import Alert, DeviceConfig, EventLog, Outbox, ReportedConfig
+from iotflow.admin import device, group
+from telemetry.models import RetentionChange, RetentionPolicy
+
+# By heading: the model, its title and its icon (a name of Material Symbols).
+SIDEBAR: dict[str, list[tuple[Any, str, str]]] = {
+    "Fleet": [
+        (Device, "Devices", "sensors"),
+        (DeviceGroup, "Groups", "folder_shared"),
+        (DeviceConfig, "Configurations", "tune"),
+        (ReportedConfig, "Reported configurations", "fact_check"),
+    ],
+    "What happened": [
+        (EventLog, "Events", "history"),
+        (Alert, "Alerts", "notifications"),
+        (Outbox, "Outbox", "outbox"),
+    ],
+    "People": [
+        (User, "Users", "person"),
+        (Group, "Roles", "admin_panel_settings"),
+    ],
+    "Telemetry": [
+        (RetentionPolicy, "Retention", "schedule"),
+        (RetentionChange, "Changes of retention", "manage_history"),
+    ],
+}
+PAGES = {"device": device.PAGES, "devicegroup": group.PAGES}
+
+
+def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
+    """Only what the user may look at is shown."""
+    dashboard = {"title": "Dashboard", "icon": "dashboard", "link": reverse("admin:index")}
+    return [
+        {"items": [dashboard]},
+        *(
+            {"title": title, "items": [_item(*entry) for entry in entries]}
+            for title, entries in SIDEBAR.items()
+        ),
+    ]
+
+
+def _item(model: Any, title: str, icon: str) -> dict[str, Any]:
+    meta = model._meta
+    return {
+        "title": title,
+        "icon": icon,
+        "link": reverse(f"admin:{meta.app_label}_{meta.model_name}_changelist"),
+        "permission": _may_view(f"{meta.app_label}.view_{meta.model_name}"),
+    }
+
+
+def _may_view(permission: str) -> Callable[[HttpRequest], bool]:
+    return lambda request: current_user(request).has_perm(permission)
 
 
 def tabs(request: HttpRequest) -> list[dict[str, Any]]:
-    """Of the page of one device; on others there are none."""
+    """The pages of the device or the group that is looked at, its form behind them."""
     match = request.resolver_match
-    parts = match.kwargs if match else {}
-    device_id = parts.get("device_id", parts.get("object_id"))
-    if device_id is None or match is None or not _is_of_device(match.url_name or ""):
+    object_id = match.kwargs.get("object_id") if match else None
+    if object_id is None:
         return []
-    items = [
-        {"title": page.title, "link": reverse(f"admin:device_{page.name}", args=[device_id])}
-        for page in device.PAGES
+    return [
+        {
+            "models": [{"name": f"devices.{model}", "detail": True}],
+            "items": [
+                *(
+                    {
+                        "title": page.title,
+                        "link": reverse(f"admin:{page.url_name}", args=[object_id]),
+                    }
+                    for page in pages
+                    if page.title
+                ),
+                {
+                    "title": "Settings",
+                    "link": reverse(f"admin:devices_{model}_change", args=[object_id]),
+                },
+            ],
+        }
+        for model, pages in PAGES.items()
+        if request.path.startswith(reverse(f"admin:devices_{model}_changelist"))
     ]
-    form = {"title": "Settings", "link": reverse("admin:devices_device_change", args=[device_id])}
-    return [{"models": [{"name": "devices.device", "detail": True}], "items": [*items, form]}]
-
-
-def _is_of_device(url_name: str) -> bool:
-    return url_name.startswith(("device_", "devices_device_"))

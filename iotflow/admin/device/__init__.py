@@ -1,12 +1,13 @@
-"""The pages of one device, as tabs: what it says, what happened to it, what opens it."""
+"""The pages of one device: what it says, what happened to it, what opens it."""
 
+from devices.models import Device
 from iotflow.admin.device import configuration, events, keys, overview, telemetry
-from iotflow.admin.device.page import Page
+from iotflow.admin.page import Page
 
 PAGES = [
-    Page("overview", "Overview", overview.content),
-    Page("telemetry", "Telemetry", telemetry.content),
-    Page("events", "Events", events.content),
-    Page("keys", "Keys", keys.content),
-    Page("configuration", "Configuration", configuration.content),
+    Page(Device, "overview", "Overview", overview.content),
+    Page(Device, "telemetry", "Telemetry", telemetry.content),
+    Page(Device, "events", "Events", events.content),
+    Page(Device, "keys", "Keys", keys.content),
+    Page(Device, "configuration", "Configuration", configuration.content),
 ]

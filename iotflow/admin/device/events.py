@@ -11,7 +11,7 @@ from events import selectors, sinks
 from events.kinds import Kind, Severity
 from events.models import EventLog
 from events.parameters import parse_query
-from iotflow.admin.device.page import complaints
+from iotflow.admin.page import complaints
 from iotflow.lib.errors import StoreAway
 
 ASKED = ("start_time", "end_time", "severity", "kind")

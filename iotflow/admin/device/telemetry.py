@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from rest_framework.exceptions import ValidationError
 
 from devices.models import Device
-from iotflow.admin.device.page import complaints
+from iotflow.admin.page import complaints
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import format_ms
 from telemetry import selectors

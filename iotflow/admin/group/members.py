@@ -1,0 +1,77 @@
+"""Which devices are in the group: found by search, pasted by name or number, taken out again."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+
+from accounts.requests import current_actor, current_user
+from devices import services
+from devices.models import Device, DeviceGroup
+from iotflow.lib import ids
+
+MEMBERS_SHOWN, FOUND_MAX = 50, 20
+PASTED_MAX = 10_000  # lines
+CHUNK = 500
+
+
+def content(request: HttpRequest, group: DeviceGroup) -> dict[str, Any] | HttpResponse:
+    """A POST has `pasted` lines, the numbers of devices to `add`, or of those to `remove`."""
+    if request.method == "POST":
+        return _change(request, group)
+    wanted = request.GET.get("q", "").strip()
+    members = group.devices.select_related("owner").order_by("name")
+    return {
+        "page_of_devices": Paginator(members, MEMBERS_SHOWN).get_page(request.GET.get("page")),
+        "wanted": wanted,
+        "found": _others(group).matching(wanted)[:FOUND_MAX] if wanted else [],
+        "statuses": Device.Status.choices,
+    }
+
+
+def _change(request: HttpRequest, group: DeviceGroup) -> HttpResponse:
+    if not current_user(request).has_perm("devices.change_devicegroup"):
+        raise PermissionDenied
+    actor = current_actor(request)
+    if removed := _numbers(request.POST.getlist("remove")):
+        left = services.remove_all_from_group(group=group, device_ids=removed, actor=actor)
+        messages.success(request, f"{left} device(s) left the group.")
+        return redirect(request.path)
+    lines = [line.strip() for line in request.POST.get("pasted", "").splitlines()]
+    lines = [*dict.fromkeys(filter(None, (*lines, *request.POST.getlist("add"))))]
+    if len(lines) > PASTED_MAX:
+        messages.error(request, f"At most {PASTED_MAX:,} lines at once; these are {len(lines):,}.")
+        return redirect(request.path)
+    devices, unknown = _named(group, lines)
+    joined = services.add_all_to_group(group=group, devices=devices, actor=actor)
+    messages.success(request, f"{joined} device(s) joined, {len(devices) - joined} were in it.")
+    if unknown:
+        shown = ", ".join(unknown[:10]) + (" …" if len(unknown) > 10 else "")
+        messages.warning(request, f"No device of {group.owner} for {len(unknown)} line(s): {shown}")
+    return redirect(request.path)
+
+
+def _named(group: DeviceGroup, lines: list[str]) -> tuple[list[Device], list[str]]:
+    """The devices of the group's owner that the lines name, and the lines that name none."""
+    found: dict[str, Device] = {}
+    for first in range(0, len(lines), CHUNK):
+        some = lines[first : first + CHUNK]
+        named = Q(name__in=some) | Q(pk__in=_numbers(some))
+        for device in Device.objects.filter(named, owner=group.owner_id):
+            found[device.name] = found[str(device.pk)] = device
+    return [*{found[line] for line in lines if line in found}], [
+        line for line in lines if line not in found
+    ]
+
+
+def _numbers(texts: list[str]) -> list[int]:
+    digits = (text for text in texts if text.isascii() and text.isdigit() and len(text) < 20)
+    return [number for text in digits if (number := int(text)) <= ids.MAX]
+
+
+def _others(group: DeviceGroup) -> Any:
+    return Device.objects.filter(owner=group.owner_id).exclude(groups=group).order_by("name")
