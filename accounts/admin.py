@@ -10,9 +10,11 @@ from django.db import transaction
 from django.db.models import Count, Model, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.views import ChangeList
 
 from accounts.models import User
 from accounts.services import (
@@ -30,6 +32,11 @@ admin.site.unregister(Group)
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
     pass
+
+
+class UserChangeList(ChangeList):
+    def url_for_result(self, result: Any) -> str:
+        return reverse("admin:user_overview", args=[result.pk])
 
 
 @admin.register(User)
@@ -53,6 +60,9 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
     add_fieldsets = [
         (None, {"fields": ["username", "email", "password1", "password2"], "classes": ["wide"]})
     ]
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return UserChangeList
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         return super().get_queryset(request).annotate(device_count=Count("devices"))

@@ -102,11 +102,12 @@ def change_user(
 
 
 @transaction.atomic
-def end_tokens(*, user: User, tokens: QuerySet[Token]) -> int:
-    """End these tokens of the user's; how many."""
+def end_tokens(*, user: User, tokens: QuerySet[Token], actor: User | None = None) -> int:
+    """End these tokens of the user's; how many. `actor` is who does it, where not they."""
     count, _ = tokens.filter(user=user).delete()
     if count:
-        record_user(Kind.USER_TOKENS_ENDED, user, f"ended {count} token(s)", user)
+        what = "ended" if actor in (None, user) else "lost"
+        record_user(Kind.USER_TOKENS_ENDED, user, f"{what} {count} token(s)", actor or user)
     return count
 
 

@@ -1,92 +1,40 @@
 """The event log in the admin site: to look at, never to change, and never counted."""
 
 import json
-from collections.abc import Iterator
-from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
 
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
-from django.utils import timezone
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBadRequest,
+    QueryDict,
+    StreamingHttpResponse,
+)
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from rest_framework.exceptions import ValidationError
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import TextFilter
 from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 
+from events import browse as browsing
+from events import exports, selectors, sinks
+from events.kinds import Kind, Severity
 from events.models import Alert, DeviceConfig, EventLog, Outbox, ReportedConfig
 from iotflow.lib import ids
+from iotflow.lib.errors import StoreAway
 from iotflow.lib.jsondiff import diff
 
-SEVERITY_COLOURS = {"Info": "info", "Warning": "warning", "Error": "danger"}
-SEARCH_DAYS = 7
-RECENT = {
-    "1h": ("Last hour", timedelta(hours=1)),
-    "24h": ("Last 24 hours", timedelta(hours=24)),
-    "7d": ("Last 7 days", timedelta(days=7)),
-}
-
-
-def span_of(value: str, now: datetime) -> tuple[datetime, datetime] | None:
-    """The time that a filter's value names: `24h`, `2026-11`, `2026-11-21` or `2026-11-21T09`.
-
-    Months, days and hours are those of the current time zone. None for anything else.
-    """
-    if value in RECENT:
-        return now - RECENT[value][1], now + timedelta(hours=1)
-    zone = timezone.get_current_timezone()
-    try:
-        if len(value) == 7:
-            start = datetime.strptime(value, "%Y-%m").replace(tzinfo=zone)
-            end = (start + timedelta(days=32)).replace(day=1)
-        elif len(value) == 10:
-            start = datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=zone)
-            end = start + timedelta(days=1)
-        else:
-            start = datetime.strptime(value, "%Y-%m-%dT%H").replace(tzinfo=zone)
-            end = start + timedelta(hours=1)
-    except (ValueError, OverflowError):
-        return None
-    return start, end
-
-
-class TimeFilter(admin.SimpleListFilter):
-    """From recent and months down to days and hours, each a plain range along the time index."""
-
-    title = "time"
-    parameter_name = "when"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        now = timezone.localtime()
-        recent = [(value, label) for value, (label, _) in RECENT.items()]
-        return recent + list(self._drill(self.value() or "", now))
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        span = span_of(self.value() or "", timezone.now())
-        return queryset.filter(time__gte=span[0], time__lt=span[1]) if span else queryset
-
-    def _drill(self, value: str, now: datetime) -> Iterator[tuple[str, str]]:
-        """What is inside the value: a month's days, a day's hours; else the last months."""
-        span = None if value in RECENT else span_of(value, now)
-        if span is None:
-            month = now.replace(day=1)
-            for _ in range(3):
-                yield f"{month:%Y-%m}", f"{month:%B %Y}"
-                month = (month - timedelta(days=1)).replace(day=1)
-            return
-        start, end = span
-        yield f"{start:%Y-%m}", f"{start:%B %Y}"
-        if len(value) == 7:
-            for number in range((end - start).days):
-                day = start + timedelta(days=number)
-                if day <= now:
-                    yield f"{day:%Y-%m-%d}", f"{day:%a %-d %b}"
-            return
-        yield f"{start:%Y-%m-%d}", f"{start:%a %-d %b}"
-        for hour in range(24):
-            yield f"{start:%Y-%m-%d}T{hour:02}", f"{hour:02}:00"
+WAITING_SHOWN = 20
 
 
 class NumberFilter(TextFilter):
@@ -106,11 +54,6 @@ class NumberFilter(TextFilter):
 class DeviceFilter(NumberFilter):
     title = "device number"
     parameter_name = "device_id"
-
-
-class UserFilter(NumberFilter):
-    title = "user number"
-    parameter_name = "user_id"
 
 
 def pretty(value: Any) -> SafeString:
@@ -138,47 +81,132 @@ class ReadOnly(ModelAdmin):
 
 @admin.register(EventLog)
 class EventLogAdmin(ReadOnly):
-    list_display = ["moment", "kind", "importance", "message", "actor", "device_id", "address"]
-    list_display_links = ["moment"]
-    list_filter = [TimeFilter, "severity", "kind", DeviceFilter, UserFilter]
-    list_filter_submit = True
-    search_fields = ["message", "actor", "address", "request_id"]
-    search_help_text = f"Searches the last {SEARCH_DAYS} days, or the time chosen in the filter."
-    ordering = ["-time"]
-    fields = [
-        "moment",
-        "kind",
-        "importance",
-        "message",
-        "actor",
-        "user_id",
-        "device_id",
-        "address",
-        "request_id",
-        "pretty_payload",
-        "id",
+    """Its list and its page are its own: documents are filtered, paged and searched otherwise."""
+
+    def get_urls(self) -> list[URLPattern]:
+        export = self.admin_site.admin_view(self.export_view)
+        return [path("export/", export, name="events_eventlog_export"), *super().get_urls()]
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        self._check_may_view(request)
+        return self._answer(request, "events/browse.html", self._found(request))
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        self._check_may_view(request)
+        return self._answer(request, "events/event.html", self._event(request, object_id))
+
+    def export_view(self, request: HttpRequest) -> HttpResponse:
+        """All events asked for, as CSV or NDJSON."""
+        self._check_may_view(request)
+        form = request.GET.get("format", "csv")
+        if form not in exports.FORMATS:
+            return HttpResponseBadRequest("format is csv or ndjson.")
+        try:
+            visible = EventLog.objects.visible_to(request.user)
+            with sinks.guarded():
+                browse = browsing.bounded(browsing.parse(request.GET, limit=1000), visible)
+        except ValidationError as error:
+            return HttpResponseBadRequest(f"{error.detail}")
+        answer = StreamingHttpResponse(
+            exports.lines(form, browsing.pages(browse, visible)),
+            content_type=exports.FORMATS[form],
+        )
+        answer["Content-Disposition"] = f'attachment; filename="events.{form}"'
+        return answer
+
+    def _check_may_view(self, request: HttpRequest) -> None:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+
+    def _answer(self, request: HttpRequest, template: str, found: dict[str, Any]) -> HttpResponse:
+        context = {**self.admin_site.each_context(request), "opts": self.opts, **found}
+        response = TemplateResponse(request, template, context)
+        response["Cache-Control"] = "no-store"
+        return response
+
+    def _found(self, request: HttpRequest) -> dict[str, Any]:
+        context: dict[str, Any] = {
+            "title": "Events",
+            "asked": {name: request.GET.get(name, "") for name in browsing.NAMES},
+            "kinds": Kind.values,
+            "severities": Severity.values,
+            "searched_max": browsing.SEARCHED_MAX,
+        }
+        visible = EventLog.objects.visible_to(request.user)
+        try:
+            browse = browsing.parse(request.GET)
+            with sinks.guarded():
+                browse = browsing.bounded(browse, visible)
+                events, cursor = selectors.page(visible, browse.parameters)
+        except ValidationError as error:
+            texts = [f"{name}: {one}" for name, some in dict(error.detail).items() for one in some]  # type: ignore[arg-type]
+            return {**context, "errors": texts}
+        except StoreAway:
+            waiting = Outbox.objects.order_by("-id")[:WAITING_SHOWN]
+            return {**context, "is_away": True, "waiting": waiting, "count": Outbox.objects.count()}
+        return {
+            **context,
+            "events": events,
+            "searched_since": browse.searched_since,
+            "query": urlencode(browse.asked),
+            "next": urlencode({**browse.asked, "cursor": cursor}) if cursor else None,
+            "is_first": "cursor" not in request.GET,
+        }
+
+    def _event(self, request: HttpRequest, object_id: str) -> dict[str, Any]:
+        visible = EventLog.objects.visible_to(request.user)
+        try:
+            number = UUID(object_id)
+        except ValueError:
+            raise Http404 from None
+        try:
+            with sinks.guarded():
+                event = visible.filter(pk=number).first()
+                if event is None:
+                    raise Http404
+                browse = self._asked_or_all(request)
+                newer, older = browsing.neighbours(event, browse, visible)
+        except StoreAway:
+            return {"title": "Event", "is_away": True}
+        return {
+            "title": str(event),
+            "original": event,
+            "event": event,
+            "payload": json.dumps(event.payload, indent=2, ensure_ascii=False, sort_keys=True),
+            "changes": changes(event.payload),
+            "newer": newer,
+            "older": older,
+            "query": urlencode(browse.asked),
+        }
+
+    def _asked_or_all(self, request: HttpRequest) -> browsing.Browse:
+        """What the list was narrowed to; everything where the query string says nonsense."""
+        query = request.GET.copy()
+        query.setdefault("start_time", "-3650d")
+        try:
+            return browsing.parse(query)
+        except ValidationError:
+            return browsing.parse(QueryDict("start_time=-3650d"))
+
+
+def changes(payload: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """What an event says that changed: name, before and after, as JSON."""
+    found = payload.get("changes")
+    if not isinstance(found, dict):
+        found = {"": [payload["before"], payload["after"]]} if "before" in payload else {}
+    return [
+        (name, json.dumps(pair[0], ensure_ascii=False), json.dumps(pair[1], ensure_ascii=False))
+        for name, pair in found.items()
+        if isinstance(pair, list) and len(pair) == 2
     ]
-    readonly_fields = fields
-
-    @display(description="time", ordering="time")
-    def moment(self, event: EventLog) -> str:
-        return f"{timezone.localtime(event.time):%Y-%m-%d %H:%M:%S.%f}"[:-3]
-
-    @display(description="severity", label=SEVERITY_COLOURS)
-    def importance(self, event: EventLog) -> str:
-        return event.get_severity_display()
-
-    @display(description="payload")
-    def pretty_payload(self, event: EventLog) -> SafeString:
-        return pretty(event.payload)
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
-    ) -> tuple[QuerySet[Any], bool]:
-        """A search without a chosen time goes back SEARCH_DAYS: it reads every event in there."""
-        if search_term and not request.GET.get(str(TimeFilter.parameter_name)):
-            queryset = queryset.filter(time__gte=timezone.now() - timedelta(days=SEARCH_DAYS))
-        return super().get_search_results(request, queryset, search_term)
 
 
 @admin.register(DeviceConfig)

@@ -48,3 +48,13 @@ def slices(start: int, end: int) -> Iterator[tuple[int, int]]:
         width *= SLICE_GROWTH
         end = low - 1
         low = max(start, end - width)
+
+
+def later_slices(start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The same, oldest first."""
+    width = SECOND_MS
+    end = min(end, now_ms() + SECOND_MS)
+    while start <= end:
+        yield start, min(start + width, end)
+        start += width + 1
+        width *= SLICE_GROWTH

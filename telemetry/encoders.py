@@ -10,8 +10,8 @@ from typing import Protocol
 
 from iotflow.lib import json
 from iotflow.lib.errors import error_body
+from iotflow.lib.formula import harmless
 from iotflow.lib.timeparse import format_ms
-from telemetry.formula import harmless
 from telemetry.readings import StoredReading, Value
 from telemetry.selectors import reading_body
 

@@ -14,8 +14,8 @@ from datetime import datetime, tzinfo
 from typing import IO, Any
 
 from iotflow.lib import json
+from iotflow.lib.formula import harmful
 from iotflow.lib.timeparse import EARLIEST, LATEST, NUMBER, NotATime, format_ms, parse_ms, to_ms
-from telemetry.formula import harmful
 from telemetry.readings import Errors, Value, value_errors
 
 LINE_BYTES = 1 << 20

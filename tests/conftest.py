@@ -15,7 +15,12 @@ from tests.api import Api, Somebody, Something
 from tests.environment import CHOICES, ROOT, STORES
 from tests.services import eventually
 
-PURE = ("tests/lib/", "tests/clients/", "tests/bench/")  # or with a server of their own
+PURE = (
+    "tests/lib/",
+    "tests/clients/",
+    "tests/bench/",
+    "tests/browser/",
+)  # or with a server of their own
 ADMIN, PASSWORD = "admin", "swordfish17"
 _number = itertools.count(1)
 

@@ -11,7 +11,7 @@ from accounts.models import User
 from accounts.requests import current_user
 from devices.models import Device, DeviceGroup
 from events.models import Alert, DeviceConfig, EventLog, Outbox, ReportedConfig
-from iotflow.admin import device, group
+from iotflow.admin import device, group, user
 from telemetry.models import RetentionChange, RetentionPolicy
 
 # By heading: the model, its title and its icon (a name of Material Symbols).
@@ -36,7 +36,12 @@ SIDEBAR: dict[str, list[tuple[Any, str, str]]] = {
         (RetentionChange, "Changes of retention", "manage_history"),
     ],
 }
-PAGES = {"device": device.PAGES, "devicegroup": group.PAGES}
+# By the label of the model, whose form is the last of the tabs.
+PAGES = {
+    "devices.device": device.PAGES,
+    "devices.devicegroup": group.PAGES,
+    "accounts.user": user.PAGES,
+}
 
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
@@ -66,14 +71,14 @@ def _may_view(permission: str) -> Callable[[HttpRequest], bool]:
 
 
 def tabs(request: HttpRequest) -> list[dict[str, Any]]:
-    """The pages of the device or the group that is looked at, its form behind them."""
+    """The pages of the device, group or user that is looked at, and its form."""
     match = request.resolver_match
     object_id = match.kwargs.get("object_id") if match else None
     if object_id is None:
         return []
     return [
         {
-            "models": [{"name": f"devices.{model}", "detail": True}],
+            "models": [{"name": label, "detail": True}],
             "items": [
                 *(
                     {
@@ -85,10 +90,10 @@ def tabs(request: HttpRequest) -> list[dict[str, Any]]:
                 ),
                 {
                     "title": "Settings",
-                    "link": reverse(f"admin:devices_{model}_change", args=[object_id]),
+                    "link": reverse(f"admin:{label.replace('.', '_')}_change", args=[object_id]),
                 },
             ],
         }
-        for model, pages in PAGES.items()
-        if request.path.startswith(reverse(f"admin:devices_{model}_changelist"))
+        for label, pages in PAGES.items()
+        if request.path.startswith(reverse(f"admin:{label.replace('.', '_')}_changelist"))
     ]

@@ -1,4 +1,4 @@
-"""A page of one device or one group, beside its form in the admin site: a tab of several."""
+"""A page of one device, group or user beside its form in the admin site: a tab of several."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,19 +12,18 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 
 from accounts.requests import current_user
-from devices.models import Device, DeviceGroup
 
 Content = dict[str, Any] | HttpResponse
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`name` is in its address; `content` is what it shows beyond the heading, or its answer.
+    """`content` is what it shows beyond the heading, or its answer; `name` is in its address.
 
-    Without a title it is no tab: something that a tab asks for.
+    The `model` has `visible_to`. Without a title it is no tab: something that a tab asks for.
     """
 
-    model: type[Device] | type[DeviceGroup]
+    model: Any
     name: str
     title: str
     content: Callable[[HttpRequest, Any], Content]
@@ -34,15 +33,15 @@ class Page:
         return f"{self.model._meta.model_name}_{self.name}"
 
     def url(self) -> URLPattern:
-        place = f"devices/{self.model._meta.model_name}/<id:object_id>/{self.name}/"
+        meta = self.model._meta
+        place = f"{meta.app_label}/{meta.model_name}/<id:object_id>/{self.name}/"
         return path(place, admin.site.admin_view(self.view), name=self.url_name)
 
     def view(self, request: HttpRequest, object_id: int) -> HttpResponse:
         user, meta = current_user(request), self.model._meta
-        if not user.has_perm(f"devices.view_{meta.model_name}"):
+        if not user.has_perm(f"{meta.app_label}.view_{meta.model_name}"):
             raise PermissionDenied
-        visible = self.model.objects.visible_to(user).select_related("owner")
-        found = get_object_or_404(visible, pk=object_id)
+        found = get_object_or_404(self.model.objects.visible_to(user), pk=object_id)
         content = self.content(request, found)
         if isinstance(content, HttpResponse):
             response = content
@@ -53,7 +52,7 @@ class Page:
                 "opts": meta,
                 "original": found,  # for the path in the heading
                 "page": self,
-                "may_change": user.has_perm(f"devices.change_{meta.model_name}"),
+                "may_change": user.has_perm(f"{meta.app_label}.change_{meta.model_name}"),
                 **content,
             }
             response = TemplateResponse(request, f"iotflow/{self.url_name}.html", context)

@@ -50,7 +50,7 @@ def found(user: User, term: str) -> Iterator[SearchResult]:
             yield _result(group, "Group", "devicegroup_latest", "folder_shared")
     if user.has_perm("accounts.view_user"):
         for one in User.objects.matching(term)[:EACH_MAX]:
-            yield _result(one, f"User, {one.email}", "accounts_user_change", "person")
+            yield _result(one, f"User, {one.email}", "user_overview", "person")
     if user.has_perm("events.view_eventlog"):
         yield from _events(term)
 
@@ -69,7 +69,7 @@ def _events(term: str) -> Iterator[SearchResult]:
         pass
     for kind in Kind.values:
         if term.lower() in kind:
-            link = f"{events}?kind__exact={kind}"
+            link = f"{events}?kind={kind}"
             yield SearchResult(kind, "Events of this kind", link, "history")
     if term.isascii() and term.isdigit() and len(term) < 20 and int(term) <= ids.MAX:
         link = f"{events}?device_id={int(term)}"

@@ -1,4 +1,5 @@
-"""The admin site: the dashboard in front, and pages of devices and groups beside their forms."""
+"""The admin site: the dashboard in front, and pages of devices, groups and users beside
+their forms."""
 
 from typing import Any
 
@@ -7,7 +8,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from unfold.sites import UnfoldAdminSite
 
-from iotflow.admin import dashboard, device, group, search
+from iotflow.admin import dashboard, device, group, search, user
 
 
 class Site(UnfoldAdminSite):
@@ -18,7 +19,7 @@ class Site(UnfoldAdminSite):
         """Before those of the models, whose forms would take `…/device/1/overview/` too."""
         return [
             path("dashboard/", self.admin_view(dashboard.refreshed), name="dashboard"),
-            *(page.url() for page in (*device.PAGES, *group.PAGES)),
+            *(page.url() for page in (*device.PAGES, *group.PAGES, *user.PAGES)),
         ]
 
     def index(

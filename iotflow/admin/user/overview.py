@@ -1,0 +1,76 @@
+"""A user's devices, groups, tokens and latest doings; they are switched off and on here."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import redirect
+from django.utils import timezone
+
+from accounts.models import Token, User
+from accounts.requests import current_user
+from accounts.services import actor_name, end_tokens, set_active
+from devices.presence import presences
+from events import selectors, sinks
+from events.browse import parse
+from events.models import EventLog
+from iotflow.lib.errors import StoreAway
+
+SHOWN = 20
+ACTIVITY = "-30d"
+
+
+def content(request: HttpRequest, user: User) -> dict[str, Any] | HttpResponse:
+    """A POST ends a token (`end`, or all of them), or makes the user `active` or not."""
+    if request.method == "POST":
+        return _change(request, user)
+    devices = list(user.devices.order_by("-last_seen", "name")[:SHOWN])
+    states = presences(devices)
+    tokens = Token.objects.filter(Q(expiry=None) | Q(expiry__gt=timezone.now()), user=user)
+    return {
+        "devices": [(device, states[device.pk]) for device in devices],
+        "device_count": user.devices.count(),
+        "groups": user.device_groups.with_device_count()[:SHOWN],
+        "tokens": tokens[:SHOWN],
+        "token_count": tokens.count(),
+        "activity": _activity(request, user),
+        "is_self": user == request.user,
+        "since": ACTIVITY,
+    }
+
+
+def _activity(request: HttpRequest, user: User) -> list[EventLog] | None:
+    """What they did lately, newest first; None while the event log is away."""
+    query = QueryDict(f"start_time={ACTIVITY}&user_id={user.pk}")
+    visible = EventLog.objects.visible_to(request.user).filter(actor=actor_name(user))
+    try:
+        with sinks.guarded():
+            return selectors.page(visible, parse(query, limit=SHOWN).parameters)[0]
+    except StoreAway:
+        return None
+
+
+def _change(request: HttpRequest, user: User) -> HttpResponse:
+    actor = current_user(request)
+    if not actor.has_perm("accounts.change_user"):
+        raise PermissionDenied
+    if user.is_superuser and not actor.is_superuser:
+        raise PermissionDenied
+    if (which := request.POST.get("end")) is not None:
+        tokens = Token.objects.all() if which == "all" else Token.objects.filter(pk=_number(which))
+        ended = end_tokens(user=user, tokens=tokens, actor=actor)
+        messages.success(request, f"{ended} token(s) have ended.")
+    elif user == actor:
+        messages.error(request, "Nobody deactivates themselves.")
+    else:
+        is_active = request.POST.get("active") == "yes"
+        set_active(users=[user], active=is_active, actor=actor)
+        what = "may log in again" if is_active else "is deactivated: tokens and keys are refused"
+        messages.success(request, f"{user} {what}.")
+    return redirect(request.path)
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
