@@ -12,8 +12,11 @@ from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
+from import_export.admin import ImportExportModelAdmin
+from import_export.formats.base_formats import CSV, XLSX
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, RangeDateTimeFilter
+from unfold.contrib.import_export.forms import ExportForm, ImportForm
 from unfold.decorators import action, display
 from unfold.views import ChangeList
 
@@ -22,8 +25,13 @@ from accounts.services import actor_name
 from devices import services
 from devices.models import Device, DeviceGroup, GroupMembership
 from devices.presence import presence, presences
+from devices.resources import DeviceResource
 from events.kinds import Kind
 
+ALSO_ERASED = (
+    "All readings, latest values, rollups and configurations of these devices: erased in the "
+    "background, for ever. Events stay until they expire."
+)
 STATUS_COLOURS = {
     Device.Status.ACTIVE.label: "success",
     Device.Status.INACTIVE.label: "danger",
@@ -98,7 +106,11 @@ class Memberships:
 
 
 @admin.register(Device)
-class DeviceAdmin(Memberships, ModelAdmin):
+class DeviceAdmin(Memberships, ImportExportModelAdmin, ModelAdmin):
+    import_form_class = ImportForm
+    export_form_class = ExportForm
+    resource_classes = [DeviceResource]
+    formats = [CSV, XLSX]
     list_display = ["name", "device_type", "state", "is_online", "seen", "owner", "location"]
     list_filter = [
         PresenceFilter,
@@ -121,6 +133,15 @@ class DeviceAdmin(Memberships, ModelAdmin):
         ("Where and what", {"fields": ["location", "firmware_version", "hardware_version"]}),
         ("When", {"fields": ["is_online", "seen", "created_at", "updated_at"]}),
     ]
+
+    def has_import_permission(self, request: HttpRequest) -> bool:
+        return self.has_add_permission(request) and self.has_change_permission(request)
+
+    def has_export_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def get_import_resource_kwargs(self, request: HttpRequest, **kwargs: Any) -> dict[str, Any]:
+        return {"actor": actor(request)}
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
         # A device keeps its owner: its telemetry is filed under them.
@@ -200,6 +221,11 @@ class DeviceAdmin(Memberships, ModelAdmin):
         self, request: HttpRequest, obj: Device, post_url_continue: str | None = None
     ) -> HttpResponse:
         return self._key_page(request, obj, request.new_device_key)  # type: ignore[attr-defined]
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """What the database cannot know goes too."""
+        listed, counts, lacking, kept = super().get_deleted_objects(objs, request)
+        return [*listed, ALSO_ERASED], counts, lacking, kept
 
     def delete_model(self, request: HttpRequest, obj: Device) -> None:
         services.delete_devices(devices=[obj], actor=actor(request))

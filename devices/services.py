@@ -47,6 +47,12 @@ def register_device(*, owner: User, fields: Mapping[str, Any], actor: str) -> tu
 def equip_device(*, device: Device, actor: str) -> str:
     """The first key of a device just made, in the transaction that made it."""
     _, secret = _new_key(device, {})
+    record_registered(device=device, actor=actor)
+    return secret
+
+
+def record_registered(*, device: Device, actor: str) -> None:
+    """In the transaction that made the device."""
     log.record(
         Kind.DEVICE_REGISTERED,
         f"Device {device.name} registered",
@@ -55,7 +61,6 @@ def equip_device(*, device: Device, actor: str) -> str:
         device_id=device.pk,
         payload={"device_type": device.device_type},
     )
-    return secret
 
 
 def change_device(*, device: Device, fields: Mapping[str, Any], actor: str) -> Device:

@@ -1,7 +1,7 @@
 """The pages of one device: what it says, what happened to it, what opens it."""
 
 from devices.models import Device
-from iotflow.admin.device import configuration, events, keys, overview, telemetry
+from iotflow.admin.device import configuration, events, keys, overview, status, telemetry
 from iotflow.admin.page import Page
 
 PAGES = [
@@ -10,4 +10,5 @@ PAGES = [
     Page(Device, "events", "Events", events.content),
     Page(Device, "keys", "Keys", keys.content),
     Page(Device, "configuration", "Configuration", configuration.content),
+    Page(Device, "status", "", status.content),
 ]
