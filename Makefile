@@ -10,8 +10,8 @@ VAR_DIR ?= var
 export VAR_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo run serve test test-embedded test-real test-cluster check format services services-stop cluster cluster-stop \
-	bench bench-growth clean
+.PHONY: help venv demo run serve test test-embedded test-real test-browser test-cluster check format services services-stop cluster cluster-stop \
+	bench bench-growth screenshots clean
 
 help: ## List the tasks
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,17 +76,25 @@ format: $(BIN)/.dev ## Let ruff format and mend the code
 
 CLUSTER_TESTS := tests/contracts/test_telemetry_store.py tests/integration/test_cluster.py
 
-test: $(BIN)/.dev services ## Run the whole suite: on the embedded stores, then on the real servers
+test: $(BIN)/.dev services ## Run the whole suite: on the embedded stores, in a browser, on the real servers
 	@$(MAKE) --no-print-directory test-embedded
+	@$(MAKE) --no-print-directory test-browser
 	@$(MAKE) --no-print-directory test-real
 
 test-embedded: $(BIN)/.dev ## Run the suite on the embedded stores only
 	@echo "== The suite on the embedded stores"
-	@STORES=embedded $(BIN)/python -m pytest -m "not real and not cluster" $(ARGS)
+	@STORES=embedded $(BIN)/python -m pytest -m "not real and not cluster and not browser" $(ARGS)
 
 test-real: $(BIN)/.dev ## Run the suite on the real servers (make services)
 	@echo "== The suite on the real servers"
-	@STORES=real $(BIN)/python -m pytest -m "not cluster" $(ARGS)
+	@STORES=real $(BIN)/python -m pytest -m "not cluster and not browser" $(ARGS)
+
+test-browser: $(BIN)/.dev ## Try the staff's pages in Chromium, which apt installs where it is missing
+	@echo "== The staff's pages in a browser"
+	@STORES=embedded $(BIN)/python -m pytest -m browser tests/browser $(ARGS)
+
+screenshots: $(BIN)/.dev ## Write the pictures of README and docs anew, from a fresh demo
+	@$(BIN)/python -m tests.browser.screenshots
 
 test-cluster: $(BIN)/.dev cluster ## Run what three Cassandra nodes have to show, one of them killed
 	@$(BIN)/python deploy/services.py up --only postgres redis mongo

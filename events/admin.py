@@ -35,6 +35,7 @@ from iotflow.lib.errors import StoreAway
 from iotflow.lib.jsondiff import diff
 
 WAITING_SHOWN = 20
+EXPORT_PAGE = 1000
 
 
 class NumberFilter(TextFilter):
@@ -112,7 +113,7 @@ class EventLogAdmin(ReadOnly):
         try:
             visible = EventLog.objects.visible_to(request.user)
             with sinks.guarded():
-                browse = browsing.bounded(browsing.parse(request.GET, limit=1000), visible)
+                browse = browsing.bounded(browsing.parse(request.GET, limit=EXPORT_PAGE), visible)
         except ValidationError as error:
             return HttpResponseBadRequest(f"{error.detail}")
         answer = StreamingHttpResponse(
@@ -123,7 +124,7 @@ class EventLogAdmin(ReadOnly):
         return answer
 
     def _check_may_view(self, request: HttpRequest) -> None:
-        if not self.has_view_permission(request):
+        if request.method not in ("GET", "HEAD") or not self.has_view_permission(request):
             raise PermissionDenied
 
     def _answer(self, request: HttpRequest, template: str, found: dict[str, Any]) -> HttpResponse:

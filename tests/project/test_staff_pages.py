@@ -1,0 +1,346 @@
+"""The pages that staff have besides the forms: dashboard, devices, groups, users, search."""
+
+import json
+
+import pytest
+from django.contrib.auth.models import Group
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import call_command
+from django.test import Client
+
+from accounts.models import Token
+from devices.models import ApiKey, Device, DeviceGroup, GroupMembership
+from events.models import EventLog
+from iotflow.admin import device, group, user
+from iotflow.admin.roles import ROLES
+
+
+@pytest.fixture
+def site(staff) -> Client:
+    client = Client()
+    client.force_login(staff.user)
+    return client
+
+
+@pytest.fixture
+def greenhouse(alice, sensor) -> DeviceGroup:
+    found = DeviceGroup.objects.create(owner=alice.user, name="Greenhouse")
+    GroupMembership.objects.create(group=found, device=sensor.device)
+    return found
+
+
+def page(site: Client, path: str, **query) -> str:
+    response = site.get(f"/admin/{path}", query)
+    assert response.status_code == 200, response.status_code
+    return response.content.decode()
+
+
+def kinds() -> list[str]:
+    return list(EventLog.objects.order_by("time").values_list("kind", flat=True))
+
+
+class TestDashboard:
+    def test_it_says_how_everything_is(self, site, sensor):
+        sensor.api.post("/telemetry", {"data": {"a": 1}})
+        Client().post("/admin/login/", {"username": "staff", "password": "wrong"})
+        text = page(site, "")
+        for part in ("sensor submitted", "user.login_failed", "Busiest devices", "Stores"):
+            assert part in text
+        assert page(site, "dashboard/")
+
+    def test_its_queries_do_not_grow_with_devices_or_events(
+        self, site, alice, sensor, django_assert_max_num_queries
+    ):
+        """Session, user; five of devices and the outbox; nine of events; one of the store."""
+        Device.objects.bulk_create(Device(owner=alice.user, name=f"d{n}") for n in range(200))
+        page(site, "dashboard/")
+        with django_assert_max_num_queries(20):
+            page(site, "dashboard/")
+
+
+class TestDevice:
+    def test_every_tab_answers(self, site, sensor):
+        sensor.api.post("/telemetry", {"data": {"temperature": 21.5, "door": "open"}})
+        expected = {
+            "overview": "21.5",
+            "telemetry": "open",
+            "events": "telemetry.submitted",
+            "keys": "valid",
+            "configuration": "No configuration yet",
+        }
+        for tab, part in expected.items():
+            assert part in page(site, f"devices/device/{sensor.id}/{tab}/"), tab
+
+    def test_a_device_that_was_silent_says_how_it_can_speak(self, site, sensor):
+        assert "No readings yet" in page(site, f"devices/device/{sensor.id}/overview/")
+
+    def test_a_device_that_is_not_there(self, site):
+        for tab in device.PAGES:
+            assert site.get(f"/admin/devices/device/987654/{tab.name}/").status_code == 404
+
+    def test_nonsense_is_named(self, site, sensor):
+        for tab, query in (("telemetry", {"start_time": "x"}), ("events", {"severity": "loud"})):
+            text = page(site, f"devices/device/{sensor.id}/{tab}/", **query)
+            assert f"{next(iter(query))}: " in text
+
+    def test_a_key_is_made_shown_once_and_ended(self, site, sensor, alice):
+        path = f"/admin/devices/device/{sensor.id}/keys/"
+        answer = site.post(path, {"label": "spare"})
+        secret = answer.context["secret"]
+        assert secret in answer.content.decode()
+        assert answer["Cache-Control"] == "no-store"
+        assert secret not in page(site, f"devices/device/{sensor.id}/keys/")
+        made = ApiKey.objects.get(label="spare")
+        site.post(path, {"revoke": made.pk})
+        made.refresh_from_db()
+        assert made.revoked_at is not None
+        assert kinds()[-2:] == ["device.key_created", "device.key_revoked"]
+        assert secret not in json.dumps(list(EventLog.objects.values()), default=str)
+
+    @pytest.mark.parametrize("key", ["x", "9" * 30, "0"])
+    def test_a_key_of_nobody_is_not_ended(self, site, sensor, key):
+        path = f"/admin/devices/device/{sensor.id}/keys/"
+        assert site.post(path, {"revoke": key}).status_code == 404
+
+    def test_it_is_switched_off_and_on(self, site, sensor):
+        path = f"/admin/devices/device/{sensor.id}/status/"
+        for status in ("inactive", "maintenance", "active", "nonsense"):
+            site.post(path, {"status": status})
+        assert Device.objects.get(pk=sensor.id).status == "active"
+        assert kinds().count("device.status_changed") == 3
+
+    def test_what_a_deletion_takes_is_said_first(self, site, staff, sensor):
+        staff.user.is_superuser = True
+        staff.user.save()
+        assert "All readings" in page(site, f"devices/device/{sensor.id}/delete/")
+
+
+class TestGroup:
+    def test_every_tab_answers(self, site, sensor, greenhouse):
+        sensor.api.post("/telemetry", {"data": {"temperature": 21.5}})
+        for tab, part in {"latest": "21.5", "compare": "temperature", "members": "sensor"}.items():
+            assert part in page(site, f"devices/devicegroup/{greenhouse.pk}/{tab}/"), tab
+
+    def test_devices_join_by_name_or_number_and_strangers_are_named(
+        self, site, alice, bob, greenhouse
+    ):
+        one, two = (Device.objects.create(owner=alice.user, name=name) for name in ("one", "two"))
+        other = Device.objects.create(owner=bob.user, name="bobs")
+        path = f"/admin/devices/devicegroup/{greenhouse.pk}/members/"
+        pasted = f"one\n {two.pk}\nsensor\n\nbobs\n{other.pk}\n{'9' * 30}\n"
+        text = site.post(path, {"pasted": pasted}, follow=True).content.decode()
+        assert "2 device(s) joined, 1 were in it." in text
+        assert "for 3 line(s): bobs" in text
+        assert set(greenhouse.devices.values_list("name", flat=True)) == {"sensor", "one", "two"}
+        site.post(path, {"remove": one.pk})
+        assert set(greenhouse.devices.values_list("name", flat=True)) == {"sensor", "two"}
+
+    def test_all_of_them_change_in_steps(self, site, alice, greenhouse, monkeypatch):
+        monkeypatch.setattr("iotflow.admin.group.bulk.CHUNK", 2)
+        more = Device.objects.bulk_create(Device(owner=alice.user, name=f"d{n}") for n in range(4))
+        greenhouse.devices.add(*more)
+        path, after, steps = f"/admin/devices/devicegroup/{greenhouse.pk}/bulk/", 0, []
+        while after is not None:
+            answer = site.post(path, {"status": "maintenance", "after": after}).json()
+            steps.append(answer["changed"])
+            after = answer["after"]
+        assert steps == [2, 2, 1]
+        assert set(greenhouse.devices.values_list("status", flat=True)) == {"maintenance"}
+        assert site.post(path, {"status": "x"}).status_code == 400
+
+
+class TestUser:
+    def test_what_they_own_and_did(self, site, alice, sensor, greenhouse):
+        text = page(site, f"accounts/user/{alice.user.pk}/overview/")
+        for part in ("sensor", "Greenhouse", "1 token"):
+            assert part in text
+        assert "Keys of devices" in page(site, f"accounts/user/{alice.user.pk}/removal/")
+
+    def test_their_tokens_end(self, site, alice):
+        Token.objects.create(alice.user)
+        path = f"/admin/accounts/user/{alice.user.pk}/overview/"
+        site.post(path, {"end": Token.objects.filter(user=alice.user).first().pk})
+        assert Token.objects.filter(user=alice.user).count() == 1
+        site.post(path, {"end": "all"})
+        assert not Token.objects.filter(user=alice.user).exists()
+        assert EventLog.objects.filter(kind="user.tokens_ended", actor="user:staff").count() == 2
+
+    def test_they_are_deactivated_and_back(self, site, alice, staff):
+        path = f"/admin/accounts/user/{alice.user.pk}/overview/"
+        for wanted, is_active in (("no", False), ("yes", True)):
+            site.post(path, {"active": wanted})
+            alice.user.refresh_from_db()
+            assert alice.user.is_active is is_active
+        site.post(f"/admin/accounts/user/{staff.user.pk}/overview/", {"active": "no"})
+        staff.user.refresh_from_db()
+        assert staff.user.is_active
+
+
+class TestSearch:
+    def found(self, site: Client, term: str) -> str:
+        return site.get("/admin/search/", {"s": term, "extended": 1}).content.decode()
+
+    def test_everything_that_has_a_name_is_found(self, site, alice, sensor, greenhouse):
+        event = EventLog.objects.first()
+        for term, part in (
+            ("sens", f"/device/{sensor.id}/overview/"),
+            (str(sensor.id), f"/device/{sensor.id}/overview/"),
+            ("alice", f"/user/{alice.user.pk}/overview/"),
+            ("GREEN", f"/devicegroup/{greenhouse.pk}/latest/"),
+            ("login_f", "kind=user.login_failed"),
+            (str(event.pk) if event else "user.login", "/events/eventlog/"),
+        ):
+            assert part in self.found(site, term), term
+        for nonsense in ("", "\0", "%", "9" * 40, "x" * 5000):
+            assert "/overview/" not in self.found(site, nonsense)
+
+    def test_nobody_finds_what_they_may_not_look_at(self, make_user, sensor, greenhouse):
+        client = Client()
+        client.force_login(make_user("clerk", is_staff=True).user)
+        for term in ("sensor", "Greenhouse", "alice", "user.login"):
+            assert "href=" not in self.found(client, term)
+
+
+class TestRoles:
+    @pytest.fixture
+    def roles(self, db) -> None:
+        call_command("setup_roles", verbosity=0)
+
+    def test_making_them_twice_is_making_them_once(self, roles, capsys):
+        call_command("setup_roles")
+        said = capsys.readouterr().out
+        assert said.count("as it should be") == len(ROLES)
+
+    def test_a_dry_run_makes_nothing(self, db, capsys):
+        call_command("setup_roles", dry_run=True)
+        assert "would be made" in capsys.readouterr().out
+        assert not Group.objects.exists()
+
+    def test_who_may_only_look_changes_nothing_by_any_address(
+        self, roles, make_user, alice, sensor, greenhouse
+    ):
+        """Every page of every model, and everything that is posted to any of them."""
+        viewer = make_user("viewer", is_staff=True).user
+        viewer.groups.add(Group.objects.get(name="Viewers"))
+        client = Client()
+        client.force_login(viewer)
+        sensor.api.post("/telemetry", {"data": {"a": 1}})
+        ids = {"device": sensor.id, "devicegroup": greenhouse.pk, "user": alice.user.pk}
+        before = state()
+        for page_ in (*device.PAGES, *group.PAGES, *user.PAGES):
+            meta = page_.model._meta
+            path = f"/admin/{meta.app_label}/{meta.model_name}/{ids[meta.model_name]}/{page_.name}/"
+            assert client.get(path).status_code in (200, 400, 405), path
+            for posted in POSTED:
+                client.post(path, posted)
+        for app, model, actions in (
+            ("devices", "device", ("activate", "deactivate", "maintain", "delete_selected")),
+            ("devices", "devicegroup", ("delete_selected",)),
+            ("accounts", "user", ("activate", "deactivate", "delete_selected")),
+        ):
+            base, number = f"/admin/{app}/{model}/", ids[model]
+            assert client.get(base).status_code == 200
+            for action in actions:
+                chosen = {"action": action, "_selected_action": number, "post": "yes"}
+                client.post(base, chosen)
+            for path in (f"{base}add/", f"{base}{number}/delete/", f"{base}import/"):
+                assert client.post(path, {"post": "yes", "name": "x"}).status_code in (
+                    302,
+                    403,
+                    404,
+                )
+            client.post(f"{base}{number}/change/", {"name": "changed", "username": "changed"})
+        client.post(f"/admin/devices/device/{sensor.id}/rotate-key")
+        client.post(f"/admin/accounts/user/{alice.user.pk}/password/", {"password1": "x"})
+        assert state() == before
+
+    def test_operators_run_the_fleet_and_leave_people_alone(self, roles, make_user, alice, sensor):
+        operator = make_user("operator", is_staff=True).user
+        operator.groups.add(Group.objects.get(name="Operators"))
+        client = Client()
+        client.force_login(operator)
+        client.post(f"/admin/devices/device/{sensor.id}/status/", {"status": "maintenance"})
+        assert Device.objects.get(pk=sensor.id).status == "maintenance"
+        client.post(f"/admin/accounts/user/{alice.user.pk}/overview/", {"active": "no"})
+        alice.user.refresh_from_db()
+        assert alice.user.is_active
+
+
+POSTED = (
+    {"label": "x"},
+    {"revoke": "1"},
+    {"status": "inactive", "after": "0"},
+    {"pasted": "sensor", "add": "1"},
+    {"remove": "1"},
+    {"end": "all"},
+    {"active": "no"},
+)
+
+
+def state() -> dict:
+    """All that staff could have changed."""
+    return {
+        model.__name__: sorted(model.objects.values_list(*fields))
+        for model, fields in (
+            (Device, ("pk", "name", "status")),
+            (DeviceGroup, ("pk", "name")),
+            (GroupMembership, ("group", "device")),
+            (ApiKey, ("pk", "digest")),
+            (Token, ("pk", "digest")),
+        )
+    } | {
+        "users": sorted(
+            type_.objects.values_list("pk", "username", "is_active")
+            for type_ in (Token.user.field.related_model,)
+        ),
+        "ended": ApiKey.objects.filter(revoked_at=None).count(),
+    }
+
+
+class TestFiles:
+    CSV = "owner,name,location\nalice,sensor,Attic\nalice,new one,Cellar\n"
+
+    @pytest.fixture
+    def site(self, staff) -> Client:
+        staff.user.is_superuser = True
+        staff.user.save()
+        client = Client()
+        client.force_login(staff.user)
+        return client
+
+    def uploaded(self, site: Client, text: str):
+        file = SimpleUploadedFile("devices.csv", text.encode(), content_type="text/csv")
+        return site.post("/admin/devices/device/import/", {"import_file": file, "format": "0"})
+
+    def test_a_dry_run_shows_what_would_change_then_it_is_changed(self, site, sensor):
+        answer = self.uploaded(site, self.CSV)
+        text = answer.content.decode()
+        assert "Attic" in text
+        assert "new one" in text
+        assert Device.objects.get(pk=sensor.id).location == ""
+        form = answer.context["confirm_form"]
+        site.post("/admin/devices/device/process_import/", form.initial)
+        assert Device.objects.get(pk=sensor.id).location == "Attic"
+        made = Device.objects.get(name="new one")
+        assert made.location == "Cellar"
+        assert not made.keys.exists()
+        assert kinds()[-2:] == ["device.changed", "device.registered"]
+
+    def test_each_bad_row_is_named_and_nothing_is_changed(self, site, sensor):
+        text = "owner,name,status\nnobody,a,active\nalice,b,asleep\nalice,sensor,maintenance\n"
+        answer = self.uploaded(site, text).content.decode()
+        assert "there is no user nobody" in answer
+        assert "asleep" in answer
+        assert Device.objects.get(pk=sensor.id).status == "active"
+
+    def test_a_file_without_names_is_refused(self, site, sensor):
+        assert "has no column name" in self.uploaded(site, "owner\nalice\n").content.decode()
+
+    @pytest.mark.parametrize("form", ["0", "1"])
+    def test_devices_go_into_a_file(self, site, sensor, form):
+        fields = {f"deviceresource_{name}": "on" for name in ("owner", "name")}
+        answer = site.post(
+            "/admin/devices/device/export/", {"format": form, "resource": "0", **fields}
+        )
+        assert answer.status_code == 200
+        assert answer.content[:2] == b"PK" if form == "1" else b"sensor" in answer.content
