@@ -1,5 +1,6 @@
 """The pictures of README and docs: `make screenshots` writes docs/img/*.png from a fresh demo."""
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -26,14 +27,17 @@ PAGES = {
 def main() -> None:
     provide()
     IMAGES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as place, running(Path(place)) as demo:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(**OPTIONS)
-            for scheme in ("light", "dark"):
-                page = opened(browser, demo, scheme)
-                for name, address in PAGES.items():
-                    take(page, f"{demo.url}{address}", IMAGES / f"{name}-{scheme}.png")
-            browser.close()
+    with (
+        tempfile.TemporaryDirectory() as place,
+        running(Path(place)) as demo,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(**OPTIONS)
+        for scheme in ("light", "dark"):
+            page = opened(browser, demo, scheme)
+            for name, address in PAGES.items():
+                take(page, f"{demo.url}{address}", IMAGES / f"{name}-{scheme}.png")
+        browser.close()
 
 
 def opened(browser: Browser, demo: Demo, scheme: str) -> Page:
@@ -52,7 +56,7 @@ def take(page: Page, address: str, path: Path) -> None:
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(SETTLED_MS)
     page.screenshot(path=path)
-    print(path.relative_to(ROOT))
+    sys.stdout.write(f"{path.relative_to(ROOT)}\n")
 
 
 if __name__ == "__main__":
