@@ -1,5 +1,7 @@
 """What a user may do, beyond what the querysets let them see."""
 
+from typing import Any
+
 from django.core.exceptions import PermissionDenied
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
@@ -29,3 +31,20 @@ def check_may_change(user: User, owner_id: int, permission: str) -> None:
     """
     if user.pk != owner_id and not user.has_perm(permission):
         raise PermissionDenied
+
+
+def sees_all(user: User, model: Any) -> bool:
+    """Whether somebody of staff may look at everything of this model in the admin site."""
+    meta = model._meta
+    return user.has_perm(f"{meta.app_label}.view_{meta.model_name}")
+
+
+def may_change(user: User, thing: Any) -> bool:
+    """Whether somebody of staff may change it in the admin site.
+
+    Staff without a permission for all look after what they own, as they may by the API.
+    """
+    meta = thing._meta
+    if user.has_perm(f"{meta.app_label}.change_{meta.model_name}"):
+        return True
+    return not sees_all(user, thing) and getattr(thing, "owner_id", None) == user.pk

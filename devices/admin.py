@@ -23,6 +23,8 @@ from unfold.paginator import InfinitePaginator
 from unfold.views import ChangeList
 
 from accounts.admin import staff_user
+from accounts.permissions import may_change, sees_all
+from accounts.requests import current_user
 from accounts.services import actor_name
 from devices import services
 from devices.models import Device, DeviceGroup, GroupMembership
@@ -108,8 +110,28 @@ class Memberships:
         services.record_memberships(Kind.GROUP_DEVICE_REMOVED, left, actor(request))
 
 
+class Owned(ModelAdmin):
+    """Staff without a permission for all of them look after those they own."""
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return True
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        user = current_user(request)
+        return sees_all(user, self.model) or obj is None or obj.owner_id == user.pk
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        if obj is None:
+            return super().has_change_permission(request)
+        return may_change(current_user(request), obj)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        found, user = super().get_queryset(request), current_user(request)
+        return found if sees_all(user, self.model) else found.filter(owner=user)
+
+
 @admin.register(Device)
-class DeviceAdmin(Memberships, ImportExportModelAdmin, ModelAdmin):
+class DeviceAdmin(Memberships, ImportExportModelAdmin, Owned):
     import_form_class = ImportForm
     export_form_class = ExportForm
     resource_classes = [DeviceResource]
@@ -253,7 +275,7 @@ class DeviceAdmin(Memberships, ImportExportModelAdmin, ModelAdmin):
 
 
 @admin.register(DeviceGroup)
-class DeviceGroupAdmin(ModelAdmin):
+class DeviceGroupAdmin(Owned):
     list_display = ["name", "owner", "device_count", "color", "created_at"]
     list_filter = [["owner", AutocompleteSelectFilter], ["created_at", RangeDateTimeFilter]]
     list_filter_submit = True

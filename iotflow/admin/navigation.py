@@ -8,6 +8,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from accounts.models import User
+from accounts.permissions import sees_all
 from accounts.requests import current_user
 from devices.models import Device, DeviceGroup
 from events.models import Alert, DeviceConfig, EventLog, Outbox, ReportedConfig
@@ -62,12 +63,17 @@ def _item(model: Any, title: str, icon: str) -> dict[str, Any]:
         "title": title,
         "icon": icon,
         "link": reverse(f"admin:{meta.app_label}_{meta.model_name}_changelist"),
-        "permission": _may_view(f"{meta.app_label}.view_{meta.model_name}"),
+        "permission": _anybody if hasattr(model, "owner") else _who_sees(model),
     }
 
 
-def _may_view(permission: str) -> Callable[[HttpRequest], bool]:
-    return lambda request: current_user(request).has_perm(permission)
+def _anybody(request: HttpRequest) -> bool:
+    """At least at their own."""
+    return True
+
+
+def _who_sees(model: Any) -> Callable[[HttpRequest], bool]:
+    return lambda request: sees_all(current_user(request), model)
 
 
 def tabs(request: HttpRequest) -> list[dict[str, Any]]:

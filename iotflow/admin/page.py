@@ -11,6 +11,8 @@ from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 
+from accounts.models import User
+from accounts.permissions import may_change, sees_all
 from accounts.requests import current_user
 
 Content = dict[str, Any] | HttpResponse
@@ -38,10 +40,12 @@ class Page:
         return path(place, admin.site.admin_view(self.view), name=self.url_name)
 
     def view(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        user, meta = current_user(request), self.model._meta
-        if not user.has_perm(f"{meta.app_label}.view_{meta.model_name}"):
+        """To look, one has to see it; to post, one may change it."""
+        user = current_user(request)
+        found = get_object_or_404(self._seen_by(user), pk=object_id)
+        is_changeable = may_change(user, found)
+        if request.method == "POST" and not is_changeable:
             raise PermissionDenied
-        found = get_object_or_404(self.model.objects.visible_to(user), pk=object_id)
         content = self.content(request, found)
         if isinstance(content, HttpResponse):
             response = content
@@ -49,15 +53,22 @@ class Page:
             context = {
                 **admin.site.each_context(request),
                 "title": str(found),
-                "opts": meta,
+                "opts": self.model._meta,
                 "original": found,  # for the path in the heading
                 "page": self,
-                "may_change": user.has_perm(f"{meta.app_label}.change_{meta.model_name}"),
+                "may_change": is_changeable,
                 **content,
             }
             response = TemplateResponse(request, f"iotflow/{self.url_name}.html", context)
         response["Cache-Control"] = "no-store"
         return response
+
+    def _seen_by(self, user: User) -> Any:
+        if sees_all(user, self.model):
+            return self.model.objects.visible_to(user)
+        if hasattr(self.model, "owner"):
+            return self.model.objects.filter(owner=user)
+        raise PermissionDenied
 
 
 def complaints(detail: Any) -> list[str]:

@@ -12,6 +12,7 @@ from django.urls import reverse
 from unfold.dataclasses import SearchResult
 
 from accounts.models import User
+from accounts.permissions import sees_all
 from accounts.requests import current_user
 from devices.models import Device, DeviceGroup
 from events.kinds import Kind
@@ -41,18 +42,20 @@ def results(request: HttpRequest) -> HttpResponse:
 
 
 def found(user: User, term: str) -> Iterator[SearchResult]:
-    if user.has_perm("devices.view_device"):
-        for device in Device.objects.visible_to(user).matching(term)[:EACH_MAX]:
-            yield _result(device, f"Device {device.pk}", "device_overview", "sensors")
-    if user.has_perm("devices.view_devicegroup"):
-        groups = DeviceGroup.objects.visible_to(user).filter(name__icontains=term)
-        for group in groups[:EACH_MAX]:
-            yield _result(group, "Group", "devicegroup_latest", "folder_shared")
+    for device in _seen(user, Device).matching(term)[:EACH_MAX]:
+        yield _result(device, f"Device {device.pk}", "device_overview", "sensors")
+    for group in _seen(user, DeviceGroup).filter(name__icontains=term)[:EACH_MAX]:
+        yield _result(group, "Group", "devicegroup_latest", "folder_shared")
     if user.has_perm("accounts.view_user"):
         for one in User.objects.matching(term)[:EACH_MAX]:
             yield _result(one, f"User, {one.email}", "user_overview", "person")
     if user.has_perm("events.view_eventlog"):
         yield from _events(term)
+
+
+def _seen(user: User, model: Any) -> Any:
+    """All, or their own."""
+    return model.objects.all() if sees_all(user, model) else model.objects.filter(owner=user)
 
 
 def _result(thing: Any, what: str, url_name: str, icon: str) -> SearchResult:

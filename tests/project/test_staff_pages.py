@@ -265,6 +265,21 @@ class TestRoles:
         alice.user.refresh_from_db()
         assert alice.user.is_active
 
+    def test_staff_in_no_role_look_after_their_own(self, make_user, sensor, greenhouse):
+        clerk = make_user("clerk", is_staff=True).user
+        own = Device.objects.create(owner=clerk, name="mine")
+        client = Client()
+        client.force_login(clerk)
+        text = page(client, "devices/device/")
+        assert "mine" in text
+        assert "sensor" not in text.replace("sensors", "")
+        client.post(f"/admin/devices/device/{own.pk}/status/", {"status": "maintenance"})
+        own.refresh_from_db()
+        assert own.status == "maintenance"
+        for path in (f"device/{sensor.id}/overview", f"devicegroup/{greenhouse.pk}/latest"):
+            assert client.get(f"/admin/devices/{path}/").status_code == 404
+        assert client.get(f"/admin/accounts/user/{clerk.pk}/overview/").status_code == 403
+
 
 POSTED = (
     {"label": "x"},

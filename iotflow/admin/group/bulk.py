@@ -5,6 +5,7 @@ from typing import Any
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, JsonResponse
 
+from accounts.permissions import may_change
 from accounts.requests import current_actor, current_user
 from devices import services
 from devices.models import Device, DeviceGroup
@@ -18,13 +19,14 @@ def content(request: HttpRequest, group: DeviceGroup) -> JsonResponse:
     Answers how many have `changed` in this call, how many were looked at (`done`), how many there
     are in all, and `after` for the next call, null at the end.
     """
-    if not current_user(request).has_perm("devices.change_device"):
-        raise PermissionDenied
     status, after = request.POST.get("status", ""), request.POST.get("after", "0")
     if request.method != "POST" or status not in Device.Status or not after.isdecimal():
         return JsonResponse({"error": "Say which status, by POST."}, status=400)
     members: Any = group.devices.order_by("pk")
     devices = list(members.filter(pk__gt=int(after))[:CHUNK])
+    user = current_user(request)
+    if not all(may_change(user, device) for device in devices):
+        raise PermissionDenied
     changed = services.set_status(devices=devices, status=status, actor=current_actor(request))
     return JsonResponse(
         {
