@@ -11,7 +11,7 @@ export VAR_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo run serve test test-embedded test-real test-browser test-cluster check format services services-stop cluster cluster-stop \
-	bench bench-growth screenshots clean
+	bench bench-growth bench-pages screenshots clean
 
 help: ## List the tasks
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,6 +106,9 @@ bench: $(BIN)/.dev services ## Measure on the real servers; QUICK=1 in 3 minutes
 
 bench-growth: $(BIN)/.dev services ## Measure the same while up to ten million readings are stored; QUICK=1
 	@$(BIN)/python -m tests.bench growth $(if $(QUICK),--quick) $(ARGS)
+
+bench-pages: $(BIN)/.dev services ## Measure the staff's pages with 100,000 devices and a million events; QUICK=1
+	@$(BIN)/python -m tests.bench pages $(if $(QUICK),--quick) $(ARGS)
 
 clean: services-stop cluster-stop ## Remove what the tasks made: environment, servers' data, var
 	rm -rf $(VENV) .services $(VAR_DIR) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache

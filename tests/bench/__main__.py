@@ -24,8 +24,9 @@ def parser() -> argparse.ArgumentParser:
     growth.add_argument(
         "--sizes", type=numbers, metavar="NUMBERS", help="default: 1000,100000,10000000"
     )
+    pages = verbs.add_parser("pages", help="the staff's pages with 100,000 devices")
     verbs.add_parser("report", help="write docs/benchmarks.md from the last runs in var/bench")
-    for verb in (run, growth):
+    for verb in (run, growth, pages):
         verb.add_argument("--quick", action="store_true", help="less data, fewer, shorter rounds")
         verb.add_argument("--workers", type=int, default=workers, help="default: %(default)s")
         verb.add_argument("--threads", type=int, default=threads, help="default: %(default)s")
@@ -51,6 +52,10 @@ def act(asked: argparse.Namespace) -> None:
         from tests.bench.growth import growth
 
         growth(asked)
+    elif asked.verb == "pages":
+        from tests.bench.pages import pages
+
+        pages(asked)
     else:
         from tests.bench.run import run
 

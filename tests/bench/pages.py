@@ -1,0 +1,162 @@
+"""`make bench-pages`: how long the staff's pages take with many devices, readings and events."""
+
+import argparse
+import random
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from statistics import median, quantiles
+from time import monotonic, perf_counter
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from tests.bench import filling, ground, machine, report, servers
+from tests.bench.failure import Failure
+from tests.bench.filling import History
+from tests.bench.loads import say
+
+DEVICES, READINGS, EVENTS = 100_000, 1_000_000, 1_000_000
+QUICK_SHARE = 20
+OWNERS, GROUPED, SPEAKING = 50, 200, 100
+CHUNK = 5000
+EVENT_DAYS = 30
+ROUNDS = 30
+PASSWORD = "swordfish 17"
+
+
+def pages(asked: argparse.Namespace) -> None:
+    share = QUICK_SHARE if asked.quick else 1
+    with ground.made() as variables:
+        begun = monotonic()
+        made = Made(DEVICES // share, READINGS // share, EVENTS // share)
+        made.fill(variables)
+        say(f"  made in {monotonic() - begun:.0f} s")
+        with servers.running("pages", variables, asked.workers, asked.threads) as server:
+            found = {name: asked_for(server.url, path) for name, path in made.addresses().items()}
+    facts = {**machine.facts(asked, ""), "pages": found, "made": made.counts()}
+    path = ground.VAR / "pages.json"
+    path.write_text(report.as_json(facts))
+    say(f"\nWritten to {path.relative_to(ground.ROOT)}")
+
+
+class Made:
+    """What there is to look at."""
+
+    def __init__(self, devices: int, readings: int, events: int) -> None:
+        self.devices, self.readings, self.events = devices, readings, events
+        self.now = datetime.now(UTC)
+        self.random = random.Random(42)
+
+    def counts(self) -> dict[str, int]:
+        return {"devices": self.devices, "readings": self.readings, "events": self.events}
+
+    def fill(self, variables: dict[str, str]) -> None:
+        from django.db import connection
+
+        from accounts.models import User
+        from devices.models import Device, DeviceGroup, GroupMembership
+        from events import sinks
+
+        User.objects.create_superuser("staff", "staff@example.org", PASSWORD)
+        owners = User.objects.bulk_create(
+            User(username=f"owner{n}", email=f"owner{n}@example.org") for n in range(OWNERS)
+        )
+        for first in range(0, self.devices, CHUNK):
+            numbers = range(first, min(first + CHUNK, self.devices))
+            Device.objects.bulk_create(self._device(owners[n % OWNERS], n) for n in numbers)
+        owned = Device.objects.filter(owner=owners[0]).order_by("pk")
+        self.group = DeviceGroup.objects.create(owner=owners[0], name="Many")
+        GroupMembership.objects.bulk_create(
+            GroupMembership(group=self.group, device=device) for device in owned[:GROUPED]
+        )
+        speaking = list(owned[:SPEAKING])
+        self.device = speaking[0]
+        end = int(self.now.timestamp() * 1000) - 60_000
+        each = self.readings // len(speaking)
+        histories = [History(one.pk, owners[0].pk, each, 120_000, end) for one in speaking]
+        filling.fill(histories, variables, "Readings")
+        for some in self._events(speaking):
+            sinks.deliver(some)
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE")
+
+    def _device(self, owner: Any, number: int) -> Any:
+        from devices.models import Device
+
+        silent = timedelta(seconds=self.random.expovariate(1 / 86_400))
+        return Device(
+            owner=owner,
+            name=f"Device {number:06}",
+            device_type=("sensor", "meter", "gateway")[number % 3],
+            location=f"Building {number % 977}, room {number % 89}",
+            status="inactive" if number % 97 == 0 else "active",
+            last_seen=None if number % 10 == 0 else self.now - silent,
+        )
+
+    def _events(self, devices: list[Any]) -> Iterator[list[dict[str, Any]]]:
+        from events.kinds import Kind, Severity
+
+        step = timedelta(days=EVENT_DAYS) / self.events
+        for first in range(0, self.events, CHUNK):
+            yield [
+                {
+                    "id": str(uuid4()),
+                    "time": (self.now - number * step).isoformat(),
+                    "kind": Kind.values[number % len(Kind.values)],
+                    "severity": Severity.values[number % 100 // 98],
+                    "message": f"Something happened ({number})",
+                    "actor": f"user:owner{number % OWNERS}",
+                    "user_id": devices[0].owner_id,
+                    "device_id": devices[number % len(devices)].pk,
+                    "address": f"192.0.2.{number % 250}",
+                    "request_id": f"r{number}",
+                    "payload": {"number": number},
+                    "expires_at": (self.now + timedelta(days=90)).isoformat(),
+                }
+                for number in range(first, min(first + CHUNK, self.events))
+            ]
+
+    def addresses(self) -> dict[str, str]:
+        devices, events = "/admin/devices/device/", "/admin/events/eventlog/"
+        page = self.devices // 50 // 4  # 500 of 100,000 devices
+        last = (self.now - timedelta(days=EVENT_DAYS) + timedelta(minutes=5)).isoformat()
+        return {
+            "dashboard": "/admin/",
+            "dashboard, refreshed": "/admin/dashboard/",
+            "devices": devices,
+            "devices, filtered": f"{devices}?status__exact=inactive&device_type=meter",
+            "devices, searched": f"{devices}?q=room+17",
+            f"devices, page {page}": f"{devices}?p={page}",
+            "a device": f"{devices}{self.device.pk}/overview/",
+            "its telemetry": f"{devices}{self.device.pk}/telemetry/",
+            "its events": f"{devices}{self.device.pk}/events/",
+            "a group's latest values": f"/admin/devices/devicegroup/{self.group.pk}/latest/",
+            "events": events,
+            "events, filtered": f"{events}?kind=device.changed&start_time=-30d",
+            "events, a text": f"{events}?q=(77&start_time=-30d",
+            "events, the last page": f"{events}?start_time=-60d&end_time={last[:19]}Z",
+            "search": "/admin/search/?s=room+17&extended=1",
+        }
+
+
+def asked_for(url: str, path: str) -> dict[str, float]:
+    """Its times in ms, logged in by the form; the first answer is not among them."""
+    with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
+        form = client.get("/admin/login/").text
+        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', form)
+        if token is None:
+            raise Failure("The log-in form has no token.")
+        who = {"username": "staff", "password": PASSWORD, "csrfmiddlewaretoken": token[1]}
+        client.post("/admin/login/", data=who, headers={"Referer": url})
+        times = []
+        for _ in range(ROUNDS + 1):
+            begun = perf_counter()
+            answer = client.get(path)
+            times.append(1000 * (perf_counter() - begun))
+            if answer.status_code != 200:
+                raise Failure(f"{path} answers {answer.status_code}: {answer.text[:300]}")
+    found = {"p50": round(median(times[1:]), 1), "p95": round(quantiles(times[1:], n=20)[-1], 1)}
+    say(f"  {path[:70]:<72} p50 {found['p50']:>7.1f}  p95 {found['p95']:>7.1f} ms")
+    return found
