@@ -118,12 +118,14 @@ class Owned(ModelAdmin):
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         user = current_user(request)
-        return sees_all(user, self.model) or obj is None or obj.owner_id == user.pk
+        if isinstance(obj, Model):
+            return sees_all(user, self.model) or obj.owner_id == user.pk  # type: ignore[attr-defined]
+        return True
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        if obj is None:
-            return super().has_change_permission(request)
-        return may_change(current_user(request), obj)
+        if isinstance(obj, Model):
+            return may_change(current_user(request), obj)
+        return super().has_change_permission(request)  # for all of them
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         found, user = super().get_queryset(request), current_user(request)
@@ -184,7 +186,7 @@ class DeviceAdmin(Memberships, ImportExportModelAdmin, Owned):
 
     def get_paginator(
         self, request: HttpRequest, queryset: Any, per_page: int, *args: Any, **kwargs: Any
-    ) -> Paginator[Any]:
+    ) -> "Paginator[Any]":
         """Counting takes longer the more there are: of many, pages only follow each other."""
         has_many = queryset.order_by()[: COUNTED_MAX + 1].count() > COUNTED_MAX
         paginator = InfinitePaginator if has_many else Paginator

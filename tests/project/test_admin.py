@@ -152,7 +152,7 @@ class TestDevices:
     def test_a_devices_keys_are_shown_with_label_and_validity(self, site, alice, sensor):
         for fields in ({"label": "gateway", "valid_from": "2999-01-01"}, {"label": "spare"}):
             assert alice.api.post(f"/devices/{sensor.id}/keys", fields).status == 201
-        text = page(site, f"devices/device/{sensor.id}/change/")
+        text = page(site, f"devices/device/{sensor.id}/keys/")
         for shown in ("gateway", "spare", "pending", "valid", "2999"):
             assert shown in text
 
@@ -232,28 +232,30 @@ class TestDevices:
 
 
 class TestGroups:
-    def test_members_are_added_by_the_form_and_owners_are_not_mixed(
-        self, site, alice, bob, sensor, make_device
+    def test_groups_are_joined_by_a_devices_form_and_owners_are_not_mixed(
+        self, site, alice, bob, sensor
     ):
-        group = DeviceGroup.objects.create(owner=alice.user, name="Hall")
-        foreign = make_device(bob)
+        group, foreign = (
+            DeviceGroup.objects.create(owner=owner.user, name="Hall") for owner in (alice, bob)
+        )
 
-        def save(device_id):
+        def save(group_id):
             return site.post(
-                f"/admin/devices/devicegroup/{group.pk}/change/",
+                f"/admin/devices/device/{sensor.id}/change/",
                 {
-                    "name": "Hall",
-                    "color": "#112233",
+                    "name": "sensor",
+                    "device_type": "sensor",
+                    "status": "active",
                     "memberships-TOTAL_FORMS": 1,
                     "memberships-INITIAL_FORMS": 0,
-                    "memberships-0-device": device_id,
-                    "memberships-0-group": group.pk,
+                    "memberships-0-device": sensor.id,
+                    "memberships-0-group": group_id,
                 },
             )
 
-        assert save(foreign.id).status_code == 200
-        assert not group.devices.exists()
-        assert save(sensor.id).status_code == 302
+        assert save(foreign.pk).status_code == 200
+        assert not foreign.devices.exists()
+        assert save(group.pk).status_code == 302
         assert list(group.devices.all()) == [sensor.device]
         assert "group.device_added" in kinds()
 
