@@ -138,6 +138,7 @@ class DeviceAdmin(Memberships, ImportExportModelAdmin, Owned):
     export_form_class = ExportForm
     resource_classes = [DeviceResource]
     formats = [CSV, XLSX]
+    import_export_change_list_template = "devices/change_list.html"
     list_display = ["name", "device_type", "state", "is_online", "seen", "owner", "location"]
     list_filter = [
         PresenceFilter,

@@ -495,6 +495,21 @@ UNFOLD = {
         {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("iotflow/icon.svg")}
     ],
     "LOGIN": {"form": "accounts.forms.LoginForm"},
+    "COLORS": {
+        "primary": {
+            "50": "#eff6ff",
+            "100": "#dbeafe",
+            "200": "#bfdbfe",
+            "300": "#93c5fd",
+            "400": "#60a5fa",
+            "500": "#4f93fb",
+            "600": "#1d5fd0",
+            "700": "#1a4fae",
+            "800": "#1e408a",
+            "900": "#1e3a6e",
+            "950": "#172545",
+        }
+    },
     "STYLES": [lambda request: static("iotflow/admin/admin.css")],
     "SIDEBAR": {
         "show_search": True,
