@@ -16,6 +16,7 @@ from django.http import (
     QueryDict,
     StreamingHttpResponse,
 )
+from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.html import format_html
@@ -104,7 +105,7 @@ class EventLogAdmin(ReadOnly):
         self._check_may_view(request)
         return self._answer(request, "events/event.html", self._event(request, object_id))
 
-    def export_view(self, request: HttpRequest) -> HttpResponse:
+    def export_view(self, request: HttpRequest) -> HttpResponseBase:
         """All events asked for, as CSV or NDJSON."""
         self._check_may_view(request)
         form = request.GET.get("format", "csv")

@@ -61,7 +61,7 @@ def parse(query: QueryDict, limit: int = PAGE) -> Browse:
         raise ValidationError(errors | dict(error.detail)) from error  # type: ignore[arg-type]
     if errors:
         raise ValidationError(errors)
-    cursor = event_cursor(query["cursor"]) if query.get("cursor") else None
+    cursor = event_cursor(at) if (at := query.get("cursor")) else None
     return Browse(asked, EventParameters(filters, span, limit, cursor))
 
 

@@ -37,5 +37,5 @@ def parse_query(query: QueryDict) -> EventParameters:
         filters=filters,
         span=span,
         limit=whole_number(query, "limit", settings.LIST_LIMIT, 1, settings.LIST_LIMIT_MAX),
-        cursor=event_cursor(query["cursor"]) if query.get("cursor") else None,
+        cursor=event_cursor(text) if (text := query.get("cursor")) else None,
     )

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -52,9 +54,7 @@ def figures() -> dict[str, Any]:
         "traffic": _traffic(),
         "events": _events(now),
         "busiest": _busiest(),
-        "quietest": Device.objects.filter(status=Device.Status.ACTIVE, last_seen__isnull=False)
-        .order_by("last_seen")
-        .only("name", "last_seen")[:DEVICES_SHOWN],
+        "quietest": _quietest(now),
     }
 
 
@@ -137,6 +137,13 @@ def _events(now: datetime) -> Recent | None:
 
 def _counted(found: Any) -> int:
     return int(found.order_by()[:COUNTED_MAX].count())
+
+
+def _quietest(now: datetime) -> QuerySet[Device]:
+    """Those that should speak, did once, and are silent the longest; along the index."""
+    limit = now - timedelta(seconds=settings.ONLINE_SECONDS)
+    silent = Device.objects.filter(status=Device.Status.ACTIVE, last_seen__lte=limit)
+    return silent.order_by("last_seen").only("name", "last_seen")[:DEVICES_SHOWN]
 
 
 def _busiest() -> list[tuple[Device, int]] | None:

@@ -3,7 +3,7 @@ their forms."""
 
 from typing import Any
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from unfold.sites import UnfoldAdminSite
@@ -29,6 +29,6 @@ class Site(UnfoldAdminSite):
 
     def search(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> TemplateResponse:
+    ) -> HttpResponse:
         """Unfold's own reads every row that matches, and remembers it whoever may see it."""
         return search.results(request)

@@ -18,5 +18,5 @@ def content(request: HttpRequest, user: User) -> dict[str, Any]:
             "tokens": Token.objects.filter(user=user).count(),
         },
         "is_self": user == request.user,
-        "may_delete": request.user.has_perm("accounts.delete_user"),  # type: ignore[union-attr]
+        "may_delete": request.user.has_perm("accounts.delete_user"),
     }
