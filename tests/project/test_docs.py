@@ -153,13 +153,13 @@ def anchors(page: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_relative_link_leads_somewhere(page):
-    for link in LINK.findall(CODE.sub("", page.read_text())):
+@pytest.mark.parametrize("document", PAGES, ids=lambda one: str(one.relative_to(ROOT)))
+def test_every_relative_link_leads_somewhere(document):
+    for link in LINK.findall(CODE.sub("", document.read_text())):
         if re.match(r"[a-z]+:", link):
             continue
         path, _, anchor = link.partition("#")
-        target = (page.parent / path).resolve() if path else page
+        target = (document.parent / path).resolve() if path else document
         assert target.is_relative_to(ROOT), link
         assert target.exists(), link
         if anchor:
