@@ -132,6 +132,9 @@ class EventLogAdmin(ReadOnly):
         context = {**self.admin_site.each_context(request), "opts": self.opts, **found}
         response = TemplateResponse(request, template, context)
         response["Cache-Control"] = "no-store"
+        if found.get("is_away"):
+            response.status_code = 503
+            response["Retry-After"] = "1"
         return response
 
     def _found(self, request: HttpRequest) -> dict[str, Any]:
