@@ -44,6 +44,18 @@ def register_device(*, owner: User, fields: Mapping[str, Any], actor: str) -> tu
         raise Conflict("A device of this name exists.", NAME_TAKEN) from error
 
 
+def register_devices(*, owner: User, rows: Iterable[Mapping[str, Any]], actor: str) -> list[Device]:
+    """New active devices, which have no key yet; all of them or none. Conflict on a name."""
+    try:
+        with transaction.atomic():
+            devices = Device.objects.bulk_create(Device(owner=owner, **fields) for fields in rows)
+            log.record_all([_registered(device, actor) for device in devices])
+    except IntegrityError as error:
+        _check_there(owner)
+        raise Conflict("A device of this name exists.", NAME_TAKEN) from error
+    return devices
+
+
 def equip_device(*, device: Device, actor: str) -> str:
     """The first key of a device just made, in the transaction that made it."""
     _, secret = _new_key(device, {})
@@ -53,7 +65,11 @@ def equip_device(*, device: Device, actor: str) -> str:
 
 def record_registered(*, device: Device, actor: str) -> None:
     """In the transaction that made the device."""
-    log.record(
+    log.record_all([_registered(device, actor)])
+
+
+def _registered(device: Device, actor: str) -> Document:
+    return log.happened(
         Kind.DEVICE_REGISTERED,
         f"Device {device.name} registered",
         actor=actor,

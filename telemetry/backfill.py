@@ -13,6 +13,7 @@ from django.conf import settings
 from devices.models import Device
 from events import log
 from events.kinds import Kind
+from events.sinks import Document
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import now_ms
 from telemetry import clock, commit
@@ -93,6 +94,9 @@ class Backfill:
 
     def _group(self, samples: Sequence[Sample]) -> "_Group":
         self._device.refresh_from_db(fields=["latest_epoch", "device_type"])
+        return self._checked(samples)
+
+    def _checked(self, samples: Sequence[Sample]) -> "_Group":
         faults = [self._age_fault(sample) for sample in samples]
         good = [sample for sample, no in zip(samples, faults, strict=True) if not no]
         old = [(sample, no) for sample, no in zip(samples, faults, strict=True) if no]
@@ -116,7 +120,12 @@ class Backfill:
 
     def finish(self, source: str, actor: str, details: Mapping[str, Any] | None = None) -> None:
         """What has to follow, once, after the last write or after it broke off."""
-        log.record(
+        log.record_all([self._imported(source, actor, details)])
+
+    def _imported(
+        self, source: str, actor: str, details: Mapping[str, Any] | None = None
+    ) -> Document:
+        return log.happened(
             Kind.TELEMETRY_IMPORTED,
             f"{self.stored} reading(s) of {self._device.name} imported from {source}",
             actor=actor,
@@ -143,6 +152,22 @@ class Backfill:
         )
 
 
+def write_together(samples: Mapping[Backfill, Sequence[Sample]]) -> None:
+    """Store a few samples of each of many devices that were just read; refusals are not told.
+
+    Raises StoreAway; then any of them may be stored.
+    """
+    groups = {backfill: backfill._checked(some) for backfill, some in samples.items()}
+    refusals = iter(_store_all([one for group in groups.values() for one in group.readings]))
+    for backfill, group in groups.items():
+        backfill._counted(group, [next(refusals) for _ in group.good])
+
+
+def finish_all(backfills: Iterable[Backfill], source: str, actor: str) -> None:
+    """`finish` for each of them."""
+    log.record_all([backfill._imported(source, actor) for backfill in backfills])
+
+
 class _Group(NamedTuple):
     """What is written together: the samples that are not too old, as readings."""
 
@@ -156,6 +181,10 @@ def _store(readings: Sequence[Reading]) -> Refusals:
     refusals = commit.store(readings)
     commit.publish([reading for reading, no in zip(readings, refusals, strict=True) if no is None])
     return refusals
+
+
+def _store_all(readings: Sequence[Reading]) -> Refusals:
+    return [no for group in commit.chunks(readings) for no in _store(group)]
 
 
 def _store_patiently(readings: Sequence[Reading], stop: threading.Event) -> Refusals:

@@ -23,7 +23,7 @@ from iotflow.lib.timeparse import now_ms
 from telemetry.readings import HistoryQuery
 from telemetry.stores import telemetry_store
 
-SMALL = {"users": 2, "devices": 2, "groups": 1, "days": 1, "interval": 3600}
+SMALL = {"users": 2, "devices": 4, "groups": 1, "days": 1, "interval": 3600}
 
 
 def seed(**options):
@@ -50,6 +50,18 @@ def test_seed_makes_users_devices_groups_and_a_history():
         assert set(readings[0].values) == {"temperature", "humidity", "battery"}
 
 
+def test_readings_in_all_are_shared_by_all_devices():
+    out = seed(devices=3, readings=100)
+    assert "100 readings in all" in out
+    assert "100 readings stored" in out
+    found = {name: [reading.time for reading in each] for name, each in everything().items()}
+    assert sorted(len(times) for times in found.values()) == [33, 33, 34]
+    midnight = now_ms() // 86_400_000 * 86_400_000
+    assert {max(times) for times in found.values()} == {midnight - 3_600_000}
+    owners = sorted(owner for owner, _ in found)
+    assert owners == ["seed42-user1", "seed42-user1", "seed42-user2"]
+
+
 def test_seed_again_finds_everything_and_stores_the_same():
     seed()
     before = everything()
@@ -62,7 +74,7 @@ def test_another_seed_makes_others():
     seed(users=1)
     seed(users=1, seed=7)
     assert User.objects.count() == 2
-    first, second = (stored(device) for device in Device.objects.order_by("id")[:4:2])
+    first, second = (stored(device) for device in Device.objects.order_by("id")[:8:4])
     assert first != second
 
 

@@ -19,7 +19,7 @@ from tests.bench.loads import say
 
 DEVICES, READINGS, EVENTS = 100_000, 1_000_000, 1_000_000
 QUICK_SHARE = 20
-OWNERS, GROUPED, SPEAKING = 50, 200, 100
+OWNERS, SPEAKING, HISTORY = 50, 100, 90 * 1440
 CHUNK = 5000
 EVENT_DAYS = 30
 ROUNDS = 30
@@ -53,53 +53,41 @@ class Made:
         return {"devices": self.devices, "readings": self.readings, "events": self.events}
 
     def fill(self, variables: dict[str, str]) -> None:
+        from django.core.management import call_command
         from django.db import connection
+        from django.db.models import F
+        from django.db.models.functions import Mod
 
         from accounts.models import User
-        from devices.models import Device, DeviceGroup, GroupMembership
+        from devices.models import Device, DeviceGroup
         from events import sinks
+        from events.models import EventLog
 
         User.objects.create_superuser("staff", "staff@example.org", PASSWORD)
-        owners = User.objects.bulk_create(
-            User(username=f"owner{n}", email=f"owner{n}@example.org") for n in range(OWNERS)
-        )
-        for first in range(0, self.devices, CHUNK):
-            numbers = range(first, min(first + CHUNK, self.devices))
-            Device.objects.bulk_create(self._device(owners[n % OWNERS], n) for n in numbers)
-        owned = Device.objects.filter(owner=owners[0]).order_by("pk")
-        self.group = DeviceGroup.objects.create(owner=owners[0], name="Many")
-        GroupMembership.objects.bulk_create(
-            GroupMembership(group=self.group, device=device) for device in owned[:GROUPED]
-        )
-        speaking = list(owned[:SPEAKING])
+        call_command("seed", users=OWNERS, devices=self.devices, readings=self.readings)
+        turn = Mod(F("pk"), 97)
+        Device.objects.alias(turn=turn).filter(turn=0).update(status=Device.Status.INACTIVE)
+        for n in range(1, 10):  # of ten, nine were heard of, at different times
+            silent = timedelta(seconds=self.random.expovariate(1 / 86_400))
+            some = Device.objects.alias(turn=Mod(F("pk"), 10)).filter(turn=n)
+            some.update(last_seen=self.now - silent)
+        self.group = DeviceGroup.objects.order_by("pk")[0]
+        speaking = list(self.group.devices.order_by("pk")[:SPEAKING])
         self.device = speaking[0]
         end = int(self.now.timestamp() * 1000) - 60_000
-        each = self.readings // len(speaking)
-        histories = [History(one.pk, owners[0].pk, each, 120_000, end) for one in speaking]
-        filling.fill(histories, variables, "Readings")
-        for some in self._events(speaking):
+        histories = [History(self.device.pk, self.device.owner_id, HISTORY, 60_000, end)]
+        filling.fill(histories, variables, "A long history")
+        made = EventLog.objects.count()
+        for some in self._events(speaking, self.events - made):
             sinks.deliver(some)
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
 
-    def _device(self, owner: Any, number: int) -> Any:
-        from devices.models import Device
-
-        silent = timedelta(seconds=self.random.expovariate(1 / 86_400))
-        return Device(
-            owner=owner,
-            name=f"Device {number:06}",
-            device_type=("sensor", "meter", "gateway")[number % 3],
-            location=f"Building {number % 977}, room {number % 89}",
-            status="inactive" if number % 97 == 0 else "active",
-            last_seen=None if number % 10 == 0 else self.now - silent,
-        )
-
-    def _events(self, devices: list[Any]) -> Iterator[list[dict[str, Any]]]:
+    def _events(self, devices: list[Any], wanted: int) -> Iterator[list[dict[str, Any]]]:
         from events.kinds import Kind, Severity
 
-        step = timedelta(days=EVENT_DAYS) / self.events
-        for first in range(0, self.events, CHUNK):
+        step = timedelta(days=EVENT_DAYS) / wanted
+        for first in range(0, wanted, CHUNK):
             yield [
                 {
                     "id": str(uuid4()),
@@ -115,7 +103,7 @@ class Made:
                     "payload": {"number": number},
                     "expires_at": (self.now + timedelta(days=90)).isoformat(),
                 }
-                for number in range(first, min(first + CHUNK, self.events))
+                for number in range(first, min(first + CHUNK, wanted))
             ]
 
     def addresses(self) -> dict[str, str]:
@@ -126,8 +114,8 @@ class Made:
             "dashboard": "/admin/",
             "dashboard, refreshed": "/admin/dashboard/",
             "devices": devices,
-            "devices, filtered": f"{devices}?status__exact=inactive&device_type=meter",
-            "devices, searched": f"{devices}?q=room+17",
+            "devices, filtered": f"{devices}?status__exact=inactive&device_type=gateway",
+            "devices, searched": f"{devices}?q=Kitchen+77",
             f"devices, page {page}": f"{devices}?p={page}",
             "a device": f"{devices}{self.device.pk}/overview/",
             "its telemetry": f"{devices}{self.device.pk}/telemetry/",
@@ -137,7 +125,7 @@ class Made:
             "events, filtered": f"{events}?kind=device.changed&start_time=-30d",
             "events, a text": f"{events}?q=(77&start_time=-30d",
             "events, the last page": f"{events}?start_time=-60d&end_time={last[:19]}Z",
-            "search": "/admin/search/?s=room+17&extended=1",
+            "search": "/admin/search/?s=Kitchen+77&extended=1",
         }
 
 
