@@ -79,7 +79,7 @@ class Made:
         filling.fill(histories, variables, "A long history")
         made = EventLog.objects.count()
         for some in self._events(speaking, self.events - made):
-            sinks.deliver(some)
+            sinks.deliver(some, seconds=60)
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
 
