@@ -30,6 +30,7 @@ from devices import services
 from devices.models import Device, DeviceGroup, GroupMembership
 from devices.presence import presence, presences
 from devices.resources import DeviceResource
+from devices.tally import frequent_types, tally
 from events.kinds import Kind
 
 ALSO_ERASED = (
@@ -73,6 +74,23 @@ class PresenceFilter(admin.SimpleListFilter):
             "never": Q(last_seen=None),
         }
         return queryset.filter(wanted.get(self.value() or "", Q()))
+
+
+class TypeFilter(admin.SimpleListFilter):
+    """By one of the frequent types, or by one that the address names."""
+
+    title = "type"
+    parameter_name = "device_type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        if sees_all(current_user(request), Device):
+            types = tally().types
+        else:
+            types = frequent_types(model_admin.get_queryset(request))
+        return [(name, name) for name in sorted({*types, *filter(None, [self.value()])})]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(device_type=self.value()) if self.value() else queryset
 
 
 class DeviceChangeList(ChangeList):
@@ -143,7 +161,7 @@ class DeviceAdmin(Memberships, ImportExportModelAdmin, Owned):
     list_filter = [
         PresenceFilter,
         "status",
-        "device_type",
+        TypeFilter,
         ["owner", AutocompleteSelectFilter],
         ["last_seen", RangeDateTimeFilter],
     ]
@@ -189,9 +207,12 @@ class DeviceAdmin(Memberships, ImportExportModelAdmin, Owned):
         self, request: HttpRequest, queryset: Any, per_page: int, *args: Any, **kwargs: Any
     ) -> "Paginator[Any]":
         """Counting takes longer the more there are: of many, pages only follow each other."""
-        has_many = queryset.order_by()[: COUNTED_MAX + 1].count() > COUNTED_MAX
-        paginator = InfinitePaginator if has_many else Paginator
-        return paginator(queryset, per_page, *args, **kwargs)
+        count = queryset.order_by()[: COUNTED_MAX + 1].count()
+        if count > COUNTED_MAX:
+            return InfinitePaginator(queryset, per_page, *args, **kwargs)
+        paginator = Paginator(queryset, per_page, *args, **kwargs)
+        paginator.count = count  # type: ignore[misc]  # a cached property, that need not ask again
+        return paginator
 
     @display(description="status", ordering="status", label=STATUS_COLOURS)
     def state(self, device: Device) -> str:

@@ -1,12 +1,13 @@
 """How many devices there are, and in which state, for a page that many look at all the time.
 
-Counting rows costs more with every one of them, so what was counted is kept in Redis for a while:
-a page costs the same however many devices there are.
+Counting rows costs more with every one of them. So the worker does it, and what it counted is kept
+in Redis: a page costs the same however many devices there are.
 """
 
-from typing import NamedTuple
+from contextlib import suppress
+from typing import Any, NamedTuple
 
-from django.db.models import Count, Q
+from django.db.models import Count, Q, QuerySet
 
 from devices.models import Device
 from devices.presence import count_online
@@ -14,11 +15,13 @@ from iotflow.lib import json
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.redis import key, redis
 
-KEPT_SECONDS = 15
+EVERY_SECONDS = 15  # the worker counts anew
+KEPT_SECONDS = 60  # where none does
+TYPES_MAX = 50
 
 
 class Tally(NamedTuple):
-    """At most KEPT_SECONDS old."""
+    """At most KEPT_SECONDS old. `types`: the most frequent ones, in alphabetical order."""
 
     total: int
     active: int
@@ -26,6 +29,7 @@ class Tally(NamedTuple):
     maintenance: int
     never_seen: int
     online: int
+    types: list[str]
 
     @property
     def offline(self) -> int:
@@ -34,17 +38,26 @@ class Tally(NamedTuple):
 
 
 def tally() -> Tally:
-    """Counts anew where Redis has forgotten or is away."""
-    try:
+    """As it was counted last; anew where Redis has forgotten, or is away."""
+    with suppress(StoreAway, TypeError):  # the latter: kept by another version of this program
         with redis() as client:
             kept = client.get(_key())
-            if kept is not None:
-                return Tally(*json.loads(kept))
-            counted = _counted()
-            client.set(_key(), json.dumps(list(counted)), ex=KEPT_SECONDS)
-            return counted
-    except StoreAway:
-        return _counted()
+        if kept is not None:
+            return Tally(*json.loads(kept))
+    counted = _counted()
+    with suppress(StoreAway):
+        _keep(counted)
+    return counted
+
+
+def renew() -> None:
+    """Count anew, for `tally`. Raises StoreAway."""
+    _keep(_counted())
+
+
+def _keep(counted: Tally) -> None:
+    with redis() as client:
+        client.set(_key(), json.dumps(list(counted)), ex=KEPT_SECONDS)
 
 
 def _counted() -> Tally:
@@ -56,7 +69,14 @@ def _counted() -> Tally:
         maintenance=Count("pk", filter=Q(status=states.MAINTENANCE)),
         never_seen=Count("pk", filter=Q(last_seen=None)),
     )
-    return Tally(**found, online=count_online())
+    return Tally(**found, online=count_online(), types=frequent_types(Device.objects.all()))
+
+
+def frequent_types(devices: QuerySet[Device]) -> list[str]:
+    """At most TYPES_MAX, in alphabetical order; reads all of the devices."""
+    counts: Any = devices.order_by().values("device_type").annotate(devices=Count("pk"))
+    frequent = counts.order_by("-devices", "device_type")[:TYPES_MAX]
+    return sorted(row["device_type"] for row in frequent)
 
 
 def _key() -> str:

@@ -113,8 +113,9 @@ class EventLogAdmin(ReadOnly):
             return HttpResponseBadRequest("format is csv or ndjson.")
         try:
             visible = EventLog.objects.visible_to(request.user)
-            with sinks.guarded():
-                browse = browsing.bounded(browsing.parse(request.GET, limit=EXPORT_PAGE), visible)
+            browse = browsing.parse(request.GET, limit=EXPORT_PAGE)
+            with sinks.guarded(browse.seconds):
+                browse = browsing.bounded(browse, visible)
         except ValidationError as error:
             return HttpResponseBadRequest(f"{error.detail}")
         answer = StreamingHttpResponse(
@@ -148,7 +149,7 @@ class EventLogAdmin(ReadOnly):
         visible = EventLog.objects.visible_to(request.user)
         try:
             browse = browsing.parse(request.GET)
-            with sinks.guarded():
+            with sinks.guarded(browse.seconds):
                 browse = browsing.bounded(browse, visible)
                 events, cursor = selectors.page(visible, browse.parameters)
         except ValidationError as error:
@@ -172,12 +173,12 @@ class EventLogAdmin(ReadOnly):
             number = UUID(object_id)
         except ValueError:
             raise Http404 from None
+        browse = self._asked_or_all(request)
         try:
-            with sinks.guarded():
+            with sinks.guarded(browse.seconds):
                 event = visible.filter(pk=number).first()
                 if event is None:
                     raise Http404
-                browse = self._asked_or_all(request)
                 newer, older = browsing.neighbours(event, browse, visible)
         except StoreAway:
             return {"title": "Event", "is_away": True}

@@ -21,7 +21,9 @@ from iotflow.lib.timeparse import to_datetime, to_ms
 
 PAGE = 50
 SEARCHED_MAX = 50_000  # documents that a free text is looked for in
+UNUSED_SHARE = 0.2  # of them that need not be used up: coming nearer takes more counting
 PRECISION_MS = 100
+SEARCH_SECONDS = 5.0  # that a page with a free text may take
 NAMES = ("start_time", "end_time", "severity", "kind", "device_id", "user_id", "address", "q")
 
 
@@ -46,6 +48,11 @@ class Browse:
     asked: dict[str, str]
     parameters: EventParameters
     searched_since: datetime | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it may take; None: what is usual."""
+        return SEARCH_SECONDS if "q" in self.asked else None
 
 
 def parse(query: QueryDict, limit: int = PAGE) -> Browse:
@@ -78,18 +85,19 @@ def bounded(browse: Browse, visible: EventLogs) -> Browse:
 
 
 def _start_of_newest(visible: EventLogs, span: Span, most: int) -> int:
-    """From when on, in ms, the span has no more than so many events; along the index of time."""
+    """From when on, in ms, the span has no more than `most` events, and not many fewer."""
     room = most
     for low, high in slices(span.start, span.end):
         counted = _count(visible, low, high, room + 1)
         if counted > room:
-            many, few = low, high + 1
-            while few - many > PRECISION_MS:
+            many, few, counted = low, high + 1, 0
+            while few - many > PRECISION_MS and room - counted > most * UNUSED_SHARE:
                 middle = (many + few) // 2
-                if _count(visible, middle, high, room + 1) > room:
+                found = _count(visible, middle, high, room + 1)
+                if found > room:
                     many = middle
                 else:
-                    few = middle
+                    few, counted = middle, found
             return few
         room -= counted
     return span.start

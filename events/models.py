@@ -11,6 +11,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 
 from events.kinds import Kind, Severity
+from events.lookups import RangeInOne
 from events.querysets import EventLogs
 
 
@@ -58,6 +59,9 @@ class EventLog(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.time:%Y-%m-%d %H:%M:%S}"
+
+
+EventLog._meta.get_field("time").register_lookup(RangeInOne)  # type: ignore[union-attr]
 
 
 class DeviceConfig(models.Model):

@@ -19,7 +19,7 @@ class EventLogs(models.QuerySet[Any]):
 
     def between(self, start: datetime, end: datetime) -> "EventLogs":
         """From `start` to `end`, both included."""
-        return self.filter(time__gte=start, time__lte=end)
+        return self.filter(time__range=(start, end))
 
     def older_than(self, time: datetime, event_id: UUID) -> "EventLogs":
         """What comes after this event, newest first."""

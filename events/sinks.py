@@ -5,7 +5,7 @@ pymongo: an event delivered twice is one event.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,12 +25,13 @@ Document = dict[str, Any]
 
 
 @contextmanager
-def guarded() -> Iterator[None]:
-    """Run what the ORM does with documents; StoreAway when MongoDB is, at once where known.
+def guarded(seconds: float | None = None) -> Iterator[None]:
+    """Run what the ORM does with documents, in `seconds` at most, or MONGODB_TIMEOUT_MS for each.
 
-    A unique constraint's IntegrityError passes through.
+    StoreAway when MongoDB is, at once where known. A unique constraint's IntegrityError passes
+    through.
     """
-    with breaker.guard():
+    with breaker.guard(), _limited(seconds):
         try:
             yield
         except IntegrityError:
@@ -54,7 +55,7 @@ def deliver(documents: Sequence[Document], seconds: float | None = None) -> None
             (EventLog(**document) for document in documents), ignore_conflicts=True
         )
         return
-    with breaker.guard(), nullcontext() if seconds is None else timeout(seconds):
+    with breaker.guard(), _limited(seconds):
         try:
             _collection().insert_many([_to_bson(item) for item in documents], ordered=False)
         except BulkWriteError as error:
@@ -63,6 +64,10 @@ def deliver(documents: Sequence[Document], seconds: float | None = None) -> None
                 failure.get("code") != DUPLICATE_KEY for failure in failures
             ):
                 raise
+
+
+def _limited(seconds: float | None) -> AbstractContextManager[None]:
+    return nullcontext() if seconds is None else timeout(seconds)
 
 
 def ping() -> str:

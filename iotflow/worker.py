@@ -14,7 +14,7 @@ from django.db import DatabaseError, close_old_connections
 from django.utils import timezone
 
 from accounts.models import Token
-from devices import key_cache, presence
+from devices import key_cache, presence, tally
 from events import outbox, sinks
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import now_ms
@@ -58,6 +58,7 @@ def jobs() -> list[Job]:
         Job("deliver events", 1.0, outbox.relay_all),
         Job("invalidate cached keys", 1.0, key_cache.apply_pending),
         Job("save when devices were last seen", 30.0, PresenceFlush()),
+        Job("count devices", tally.EVERY_SECONDS, tally.renew),
         Job("erase what deleted devices left", 10.0, deleting.erase_deleted),
         Job("settle deleted ranges of telemetry", 5.0, deleting.settle_ranges),
         Job("roll up telemetry", 300.0, rollups.Roller()),
