@@ -211,7 +211,7 @@ class DeviceAdmin(Memberships, ImportExportModelAdmin, Owned):
         if count > COUNTED_MAX:
             return InfinitePaginator(queryset, per_page, *args, **kwargs)
         paginator = Paginator(queryset, per_page, *args, **kwargs)
-        paginator.count = count  # type: ignore[misc]  # a cached property, that need not ask again
+        paginator.count = count  # a cached property, that need not ask again
         return paginator
 
     @display(description="status", ordering="status", label=STATUS_COLOURS)

@@ -61,7 +61,7 @@ class EventLog(models.Model):
         return f"{self.kind} {self.time:%Y-%m-%d %H:%M:%S}"
 
 
-EventLog._meta.get_field("time").register_lookup(RangeInOne)  # type: ignore[union-attr]
+EventLog._meta.get_field("time").register_lookup(RangeInOne)
 
 
 class DeviceConfig(models.Model):
