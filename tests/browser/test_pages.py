@@ -144,6 +144,63 @@ def test_the_dashboard_is_refreshed_in_place(page):
     expect(page.locator("#figures .iot-tile").first).to_be_visible()
 
 
+def test_an_event_is_filtered_for_and_opened(page):
+    page.goto("/admin/events/eventlog/")
+    page.get_by_label("Kind").select_option("device.registered")
+    page.get_by_label("Since").fill("-1d")
+    page.get_by_role("button", name="Show").click()
+    page.wait_for_url(re.compile("kind=device.registered"))
+    rows = page.locator("#events tbody tr")
+    assert set(rows.locator("td:nth-child(3)").all_inner_texts()) == {"device.registered"}
+    message = rows.first.locator("td:nth-child(4) a")
+    text = message.inner_text()
+    message.click()
+    expect(page.get_by_text(text).first).to_be_visible()
+    expect(page.locator("pre").first).to_contain_text('"device_type"')
+    page.get_by_role("link", name="Older →").click()
+    expect(page.get_by_role("link", name="← Newer")).to_be_visible()
+    assert "kind=device.registered" in page.url  # and the way back is to the same list
+
+
+def test_new_events_come_in_while_it_is_live(page):
+    page.goto("/admin/events/eventlog/?kind=telemetry.submitted")
+    page.get_by_label("Live").check()
+    shown = page.locator("#events [data-id]").first.get_attribute("data-id")
+    expect(page.locator(f"#events tbody tr:first-child:not([data-id='{shown}'])")).to_be_visible()
+    expect(page.locator("#events .iot-new").first).to_be_visible()
+
+
+def test_a_file_of_devices_shows_first_what_it_would_change(page):
+    content = b"owner,name,location\ndemo,From a file,Roof\n"
+    file = {"name": "devices.csv", "mimeType": "text/csv", "buffer": content}
+    for is_confirmed in (False, True):
+        page.goto("/admin/devices/device/")
+        page.get_by_role("link", name="Import").click()
+        page.set_input_files("input[type=file]", [file])  # type: ignore[list-item]
+        page.get_by_role("button", name="Submit").click()
+        expect(page.get_by_role("cell", name="Roof")).to_be_visible()
+        if is_confirmed:
+            page.get_by_role("button", name="Confirm import").click()
+            expect(page.get_by_text("Import finished")).to_be_visible()
+        page.goto("/admin/devices/device/?q=From+a+file")
+        made = page.locator("#result_list").get_by_role("link", name="From a file")
+        expect(made).to_have_count(1 if is_confirmed else 0)
+
+
+def test_dark_is_chosen_and_stays(page):
+    def background() -> str:
+        return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+    page.goto("/admin/")
+    light = background()
+    page.get_by_text("unfold_more").click()
+    page.get_by_text("Dark", exact=True).click()
+    expect(page.locator("html")).to_have_class(re.compile("dark"))
+    assert background() != light
+    page.goto("/admin/events/eventlog/")
+    expect(page.locator("html")).to_have_class(re.compile("dark"))
+
+
 @pytest.mark.parametrize("address", MAIN.values(), ids=MAIN.keys())
 def test_a_narrow_screen_is_not_scrolled_sideways(page, address):
     page.set_viewport_size({"width": 390, "height": 844})
