@@ -17,21 +17,51 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from unfold.views import ChangeList
 
 from accounts.models import User
+from accounts.permissions import may_change
+from accounts.requests import current_user
 from accounts.services import (
+    actor_name,
     announce_activity,
     announce_password,
     delete_user,
+    permissions_of,
+    record_role,
     record_user,
     set_active,
 )
 from events.kinds import Kind
+from iotflow.lib.formdiff import changes_of
 
 admin.site.unregister(Group)
 
 
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
-    pass
+    """What a role may, and who changed it."""
+
+    def save_related(
+        self, request: HttpRequest, form: ModelForm, *args: Any, **kwargs: Any
+    ) -> None:
+        role = form.instance
+        before = permissions_of(role)
+        super().save_related(request, form, *args, **kwargs)
+        after = permissions_of(role)
+        record_role(
+            role.name,
+            "changed",
+            actor_name(staff_user(request)),
+            granted=sorted(after - before),
+            taken=sorted(before - after),
+        )
+
+    def delete_model(self, request: HttpRequest, obj: Group) -> None:
+        taken = sorted(permissions_of(obj))
+        record_role(obj.name, "deleted", actor_name(staff_user(request)), taken=taken)
+        super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Group]) -> None:
+        for role in queryset:
+            self.delete_model(request, role)
 
 
 class UserChangeList(ChangeList):
@@ -89,6 +119,8 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
     )
     def deactivate(self, request: HttpRequest, users: QuerySet[User]) -> None:
         others = users.exclude(username=request.user.get_username())  # never oneself
+        if not request.user.is_superuser:
+            others = others.exclude(is_superuser=True)
         self._set_active(request, others, False)
 
     def _set_active(self, request: HttpRequest, users: QuerySet[User], active: bool) -> None:
@@ -103,9 +135,11 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
             record_user(Kind.USER_REGISTERED, obj, "was registered", actor)
         if "is_active" in form.changed_data:
             announce_activity(users=[obj], actor=actor)
-        others = [name for name in form.changed_data if name != "is_active"]
-        if change and others:
-            record_user(Kind.USER_CHANGED, obj, f"changed: {', '.join(others)}", actor)
+        changes = changes_of(form) if change else {}
+        changes.pop("is_active", None)
+        if changes:
+            what = f"changed: {', '.join(changes)}"
+            record_user(Kind.USER_CHANGED, obj, what, actor, {"changes": changes})
 
     def user_change_password(
         self, request: HttpRequest, id: str, form_url: str = ""
@@ -118,10 +152,20 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
         return response
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
-        return [*self.readonly_fields, *(["is_active"] if obj == request.user else [])]
+        """Nobody deactivates themselves, or gives a role or all rights who has not all of them."""
+        own = ["is_active"] if obj == request.user else []
+        roles = [] if request.user.is_superuser else ["is_superuser", "groups"]
+        return [*self.readonly_fields, *own, *roles]
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        if isinstance(obj, User):
+            return may_change(current_user(request), obj)
+        return super().has_change_permission(request)
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Nobody deletes or deactivates themselves: it would end their own session."""
+        """Nobody deletes themselves: it would end their own session."""
+        if isinstance(obj, User) and obj.is_superuser and not request.user.is_superuser:
+            return False
         return obj != request.user and super().has_delete_permission(request, obj)
 
     def delete_model(self, request: HttpRequest, obj: User) -> None:

@@ -43,7 +43,10 @@ def may_change(user: User, thing: Any) -> bool:
     """Whether somebody of staff may change it in the admin site.
 
     Staff without a permission for all look after what they own, as they may by the API.
+    Superusers are for superusers alone: whoever could set their password would be one.
     """
+    if isinstance(thing, User) and thing.is_superuser and not user.is_superuser:
+        return False
     meta = thing._meta
     if user.has_perm(f"{meta.app_label}.change_{meta.model_name}"):
         return True

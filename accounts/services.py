@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
+from django.contrib.auth.models import Group
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.http import Http404
@@ -11,7 +12,7 @@ from django.http import Http404
 from accounts.models import Token, User
 from accounts.signals import user_activity_changed, user_leaving
 from events import log
-from events.kinds import Kind
+from events.kinds import Kind, Severity
 from iotflow.lib.errors import Conflict
 
 
@@ -156,3 +157,22 @@ def record_user(
         user_id=user.pk,
         payload=payload,
     )
+
+
+def record_role(
+    name: str, what: str, actor: str, *, granted: Sequence[str] = (), taken: Sequence[str] = ()
+) -> None:
+    """Record that something happened to a group of staff; `granted`, `taken`: permissions."""
+    log.record(
+        Kind.ROLE_CHANGED,
+        f"Role {name} {what}",
+        actor=actor,
+        severity=Severity.WARNING,
+        payload={"granted": list(granted), "taken": list(taken)},
+    )
+
+
+def permissions_of(group: Group) -> set[str]:
+    """As `app.codename`."""
+    held = group.permissions.values_list("content_type__app_label", "codename")
+    return {f"{app}.{codename}" for app, codename in held}

@@ -32,6 +32,7 @@ from devices.presence import presence, presences
 from devices.resources import DeviceResource
 from devices.tally import frequent_types, tally
 from events.kinds import Kind
+from iotflow.lib.formdiff import changes_of
 
 ALSO_ERASED = (
     "All readings, latest values, rollups and configurations of these devices: erased in the "
@@ -167,7 +168,7 @@ class DeviceAdmin(Memberships, ImportExportModelAdmin, Owned):
     ]
     list_filter_submit = True
     list_select_related = ["owner"]
-    list_per_page = 50
+    list_per_page = 25  # of half as many rows, half as slow to draw
     search_fields = ["name"]  # and what else `matching` looks at
     search_help_text = "Name, location, number, or the owner's name"
     show_full_result_count = False
@@ -333,7 +334,10 @@ class DeviceGroupAdmin(Owned):
         if not change:
             services.record_group(Kind.GROUP_CREATED, obj, "created", actor(request))
         elif form.changed_data:
-            services.record_group(Kind.GROUP_CHANGED, obj, "changed", actor(request))
+            changes = changes_of(form)
+            services.record_group(
+                Kind.GROUP_CHANGED, obj, "changed", actor(request), changes=changes
+            )
 
     def delete_model(self, request: HttpRequest, obj: DeviceGroup) -> None:
         services.delete_group(group=obj, actor=actor(request))

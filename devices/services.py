@@ -271,12 +271,13 @@ def create_group(*, owner: User, fields: Mapping[str, Any], actor: str) -> Devic
 
 def change_group(*, group: DeviceGroup, fields: Mapping[str, Any], actor: str) -> DeviceGroup:
     """Change the fields given. Conflict on the name."""
+    changes = {name: [str(getattr(group, name)), str(value)] for name, value in fields.items()}
     for name, value in fields.items():
         setattr(group, name, value)
     try:
         with transaction.atomic():
             group.save(update_fields=[*fields, "updated_at"])
-            record_group(Kind.GROUP_CHANGED, group, "changed", actor)
+            record_group(Kind.GROUP_CHANGED, group, "changed", actor, changes=changes)
     except IntegrityError as error:
         raise Conflict("A group of this name exists.", GROUP_NAME_TAKEN) from error
     return group
@@ -378,8 +379,11 @@ def record_memberships(kind: Kind, memberships: Iterable[GroupMembership], actor
     )
 
 
-def record_group(kind: Kind, group: DeviceGroup, what: str, actor: str) -> None:
-    log.record_all([_group_event(kind, group, what, actor)])
+def record_group(kind: Kind, group: DeviceGroup, what: str, actor: str, **details: Any) -> None:
+    """Record that something happened to the group; `details` go into the payload."""
+    event = _group_event(kind, group, what, actor)
+    event["payload"].update(details)
+    log.record_all([event])
 
 
 def _group_event(

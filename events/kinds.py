@@ -22,6 +22,7 @@ class Kind(models.TextChoices):
     USER_DEACTIVATED = "user.deactivated"
     USER_ACTIVATED = "user.activated"
     USER_DELETED = "user.deleted"
+    ROLE_CHANGED = "role.changed"
     DEVICE_REGISTERED = "device.registered"
     DEVICE_CHANGED = "device.changed"
     DEVICE_STATUS_CHANGED = "device.status_changed"

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from django.contrib.auth.models import Group, Permission
 from django.db import transaction
 
+from accounts.services import record_role
+
+SYSTEM = "system"
 APPS = ("accounts", "devices", "events", "telemetry")
 # What operators do beyond looking: they run the fleet, and leave people and retention alone.
 OPERATED = ("device", "devicegroup", "groupmembership", "apikey")
@@ -56,10 +59,14 @@ def changes(*, apply: bool) -> Iterator[Change]:
             is_new = group is None
             wanted = role.permissions()
             held = set(group.permissions.all()) if group else set()
-            if apply:
+            change = Change(role, is_new, _names(wanted - held), _names(held - wanted))
+            if apply and change:
                 group = group or Group.objects.create(name=role.name)
                 group.permissions.set(wanted)
-        yield Change(role, is_new, _names(wanted - held), _names(held - wanted))
+                what = "made" if is_new else "changed"
+                given = {"granted": change.granted, "taken": change.taken}
+                record_role(role.name, what, SYSTEM, **given)
+        yield change
 
 
 def _names(permissions: set[Permission]) -> list[str]:

@@ -109,7 +109,7 @@ class Made:
 
     def addresses(self) -> dict[str, str]:
         devices, events = "/admin/devices/device/", "/admin/events/eventlog/"
-        page = self.devices // 50 // 4  # 500 of 100,000 devices
+        page = self.devices // 200  # 500 of 100,000 devices
         last = (self.now - timedelta(days=EVENT_DAYS) + timedelta(minutes=5)).isoformat()
         return {
             "dashboard": "/admin/",
