@@ -10,6 +10,7 @@ from django.db.models import Q
 from django.http import QueryDict
 from rest_framework.exceptions import ValidationError
 
+from events import sinks
 from events.cursors import event_cursor
 from events.filters import EventFilter
 from events.models import EventLog
@@ -21,8 +22,7 @@ from iotflow.lib.timeparse import to_datetime, to_ms
 
 PAGE = 50
 SEARCHED_MAX = 50_000  # documents that a free text is looked for in
-UNUSED_SHARE = 0.2  # of them that need not be used up: coming nearer takes more counting
-PRECISION_MS = 100
+UNUSED_SHARE = 0.5  # of them that need not be used up: coming nearer takes more counting
 SEARCH_SECONDS = 5.0  # that a page with a free text may take
 NAMES = ("start_time", "end_time", "severity", "kind", "device_id", "user_id", "address", "q")
 
@@ -86,21 +86,22 @@ def bounded(browse: Browse, visible: EventLogs) -> Browse:
 
 def _start_of_newest(visible: EventLogs, span: Span, most: int) -> int:
     """From when on, in ms, the span has no more than `most` events, and not many fewer."""
-    room = most
-    for low, high in slices(span.start, span.end):
+    start, room = span.end + 1, most
+    for low, high in slices(span.start, span.end, growth=2):
         counted = _count(visible, low, high, room + 1)
         if counted > room:
-            many, few, counted = low, high + 1, 0
-            while few - many > PRECISION_MS and room - counted > most * UNUSED_SHARE:
-                middle = (many + few) // 2
-                found = _count(visible, middle, high, room + 1)
-                if found > room:
-                    many = middle
-                else:
-                    few, counted = middle, found
-            return few
-        room -= counted
-    return span.start
+            break
+        start, room = low, room - counted
+    else:
+        return span.start
+    while room > most * UNUSED_SHARE and start - low > 1:
+        middle = (low + start) // 2
+        counted = _count(visible, middle, start - 1, room + 1)
+        if counted > room:
+            low = middle
+        else:
+            start, room = middle, room - counted
+    return min(start, span.end)
 
 
 def _count(visible: EventLogs, low: int, high: int, most: int) -> int:
@@ -109,10 +110,11 @@ def _count(visible: EventLogs, low: int, high: int, most: int) -> int:
 
 
 def pages(browse: Browse, visible: EventLogs) -> Iterator[EventLog]:
-    """Every event that is asked for, newest first, read page by page."""
+    """Every event that is asked for, newest first, read page by page. Raises StoreAway."""
     asked = browse.parameters
     while True:
-        events, cursor = page(visible, asked)
+        with sinks.guarded(browse.seconds):
+            events, cursor = page(visible, asked)
         yield from events
         if cursor is None:
             return

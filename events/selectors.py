@@ -33,8 +33,8 @@ def page(visible: EventLogs, asked: EventParameters) -> tuple[list[EventLog], st
     return rows, None
 
 
-def slices(start: int, end: int) -> Iterator[tuple[int, int]]:
-    """`start` to `end`, newest first, in slices of a second, eight, sixty-four, …; all in ms.
+def slices(start: int, end: int, growth: int = SLICE_GROWTH) -> Iterator[tuple[int, int]]:
+    """`start` to `end`, newest first, in slices of a second, `growth` seconds, …; all in ms.
 
     MongoDB sorts what matches before it gives the first: Django's backend names the fields anew
     between the two, which keeps the index from being used for both. A page reads a slice at most.
@@ -45,7 +45,7 @@ def slices(start: int, end: int) -> Iterator[tuple[int, int]]:
         yield low, end
         if low <= start:
             return
-        width *= SLICE_GROWTH
+        width *= growth
         end = low - 1
         low = max(start, end - width)
 

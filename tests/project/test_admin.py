@@ -400,11 +400,10 @@ class TestEvents:
         from events import browse
 
         monkeypatch.setattr(browse, "SEARCHED_MAX", 30)
-        monkeypatch.setattr(browse, "PRECISION_MS", 1)
         text = page(site, "events/eventlog/", q="something")
         assert "There are more than 30 events in this range" in text
         found = {int(n) for n in re.findall(r"something \((\d+)\)", text)}
-        assert found
+        assert len(found) >= 15
         assert found <= set(range(90, 120))
 
     def test_the_next_and_the_one_before_are_of_those_asked_for(self, site, many):
