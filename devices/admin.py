@@ -50,6 +50,11 @@ def actor(request: HttpRequest) -> str:
     return actor_name(staff_user(request))
 
 
+def numbers_of(devices: QuerySet[Device]) -> QuerySet[Device]:
+    """The same, without what a list shows of them: there may be very many."""
+    return devices.select_related(None).only("pk")
+
+
 class MembershipInline(TabularInline):
     model = GroupMembership
     extra = 0
@@ -246,7 +251,8 @@ class DeviceAdmin(Memberships, ImportExportModelAdmin, Owned):
         self._set_status(request, devices, Device.Status.MAINTENANCE)
 
     def _set_status(self, request: HttpRequest, devices: QuerySet[Device], status: str) -> None:
-        count = services.set_status(devices=devices, status=status, actor=actor(request))
+        some = numbers_of(devices)
+        count = services.set_status(devices=some, status=status, actor=actor(request))
         self.message_user(request, f"{count} device(s) are {status} now.")
 
     @action(description="Rotate key", icon="key", permissions=["change"])
@@ -296,7 +302,7 @@ class DeviceAdmin(Memberships, ImportExportModelAdmin, Owned):
         services.delete_devices(devices=[obj], actor=actor(request))
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Device]) -> None:
-        services.delete_devices(devices=queryset, actor=actor(request))
+        services.delete_devices(devices=numbers_of(queryset), actor=actor(request))
 
 
 @admin.register(DeviceGroup)

@@ -1,6 +1,7 @@
 """What changes devices, keys and groups, together with what has to happen with it.
 
-Each runs in one transaction: the change, the invalidation of cached keys, the event.
+Each runs in one transaction: the change, the invalidation of cached keys, the event. What is
+done to many devices runs in one for each PIECE of them.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -24,8 +25,10 @@ from devices.signals import devices_deleted
 from events import log
 from events.kinds import Kind
 from events.sinks import Document
+from iotflow.lib.batches import batched
 from iotflow.lib.errors import Conflict
 
+PIECE = 500
 NAME_TAKEN = {"name": "You have a device of this name already."}
 GROUP_NAME_TAKEN = {"name": "You have a group of this name already."}
 
@@ -134,14 +137,7 @@ def record_change(*, device: Device, before: Mapping[str, Any], actor: str) -> N
     }
     if "status" in changes:
         old, new = changes.pop("status")
-        log.record(
-            Kind.DEVICE_STATUS_CHANGED,
-            f"Device {device.name}: {old} → {new}",
-            actor=actor,
-            user_id=device.owner_id,
-            device_id=device.pk,
-            payload={"before": old, "after": new},
-        )
+        log.record_all([_status_changed(device, old, new, actor)])
     if changes:
         log.record(
             Kind.DEVICE_CHANGED,
@@ -153,18 +149,30 @@ def record_change(*, device: Device, before: Mapping[str, Any], actor: str) -> N
         )
 
 
-@transaction.atomic
+def _status_changed(device: Device, old: str, new: str, actor: str) -> Document:
+    return log.happened(
+        Kind.DEVICE_STATUS_CHANGED,
+        f"Device {device.name}: {old} → {new}",
+        actor=actor,
+        user_id=device.owner_id,
+        device_id=device.pk,
+        payload={"before": old, "after": new},
+    )
+
+
 def set_status(*, devices: Iterable[Device], status: str, actor: str) -> int:
-    """Give all of them the status; how many had another one."""
-    named = [device.pk for device in devices]
-    others = Device.objects.filter(pk__in=named).exclude(status=status).order_by("pk")
-    changed = list(others.select_for_update(no_key=True))
-    for device in changed:
-        before = {"status": device.status}
-        device.status = status
-        device.save(update_fields=["status", "updated_at"])
-        record_change(device=device, before=before, actor=actor)
-    invalidate_keys([device.pk for device in changed])
+    """Give them the status, PIECE at a time, each all or nothing; how many had another one."""
+    return sum(_give_status(some, status, actor) for some in batched(devices, PIECE))
+
+
+@transaction.atomic
+def _give_status(devices: list[Device], status: str, actor: str) -> int:
+    others = Device.objects.filter(pk__in=[device.pk for device in devices]).exclude(status=status)
+    changed = list(others.select_for_update(no_key=True).order_by("pk"))
+    ids = [device.pk for device in changed]
+    Device.objects.filter(pk__in=ids).update(status=status, updated_at=timezone.now())
+    log.record_all([_status_changed(device, device.status, status, actor) for device in changed])
+    invalidate_keys(ids)
     return len(changed)
 
 
@@ -216,9 +224,16 @@ def revoke_key(*, api_key: ApiKey, actor: str) -> None:
         _record_key(Kind.DEVICE_KEY_REVOKED, api_key, "was revoked", actor)
 
 
-@transaction.atomic
 def delete_devices(*, devices: Iterable[Device], actor: str) -> int:
-    """Delete them with keys and memberships at once; their telemetry follows in the background."""
+    """Delete them with keys and memberships, PIECE at a time, each all or nothing; how many.
+
+    Their telemetry follows in the background.
+    """
+    return sum(_delete(some, actor) for some in batched(devices, PIECE))
+
+
+@transaction.atomic
+def _delete(devices: list[Device], actor: str) -> int:
     named = [device.pk for device in devices]
     doomed = list(Device.objects.select_for_update().filter(pk__in=named).order_by("pk"))
     ids = [device.pk for device in doomed]

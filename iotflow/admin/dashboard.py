@@ -10,6 +10,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
+from accounts.models import User
+from accounts.permissions import sees_all
+from accounts.requests import current_user
 from devices.models import Device
 from devices.presence import busiest
 from devices.tally import tally
@@ -36,15 +39,19 @@ STORES = {
 
 def refreshed(request: HttpRequest) -> HttpResponse:
     """What changes on the page, to be put in its place."""
-    response = render(request, "iotflow/dashboard_figures.html", figures())
+    response = render(request, "iotflow/dashboard_figures.html", figures(current_user(request)))
     response["Cache-Control"] = "no-store"
     return response
 
 
-def figures() -> dict[str, Any]:
-    """All that the page shows; what cannot be known now is None."""
+def figures(user: User) -> dict[str, Any]:
+    """All that the page shows them; what cannot be known now is None.
+
+    Names of devices and events are for those who may look at all of them.
+    """
     now = timezone.now()
     state = health.check()
+    devices, events = sees_all(user, Device), sees_all(user, EventLog)
     return {
         "now": now,
         "devices": tally(),
@@ -52,9 +59,10 @@ def figures() -> dict[str, Any]:
         "stores": [(STORES[name], store) for name, store in state.stores.items()],
         "outbox": {"waiting": Outbox.objects.count(), "seconds": outbox.age_seconds()},
         "traffic": _traffic(),
-        "events": _events(now),
-        "busiest": _busiest(),
-        "quietest": _quietest(now),
+        "sees": {"devices": devices, "events": events},
+        "events": _events(now) if events else None,
+        "busiest": _busiest() if devices else None,
+        "quietest": _quietest(now) if devices else None,
     }
 
 

@@ -8,6 +8,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from unfold.sites import UnfoldAdminSite
 
+from accounts.requests import current_user
 from iotflow.admin import dashboard, device, group, search, user
 
 
@@ -25,7 +26,8 @@ class Site(UnfoldAdminSite):
     def index(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> TemplateResponse:
-        return super().index(request, {**dashboard.figures(), **(extra_context or {})})
+        figures = dashboard.figures(current_user(request))
+        return super().index(request, {**figures, **(extra_context or {})})
 
     def search(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None

@@ -149,6 +149,28 @@ class TestGroup:
         site.post(path, {"remove": one.pk})
         assert set(greenhouse.devices.values_list("name", flat=True)) == {"sensor", "two"}
 
+    def test_more_names_than_a_page_shows_are_counted(self, site, sensor, greenhouse, monkeypatch):
+        from iotflow.admin import measurements
+
+        monkeypatch.setattr(measurements, "SHOWN_MAX", 2)
+        sensor.api.post("/telemetry", {"data": {"a": 1, "b": 2, "c": 3}})
+        device, group = f"device/{sensor.id}", f"devicegroup/{greenhouse.pk}"
+        for path in (f"{device}/overview", f"{device}/telemetry", f"{group}/latest"):
+            text = page(site, f"devices/{path}/")
+            assert "1 more measurement is not shown" in text
+
+    def test_many_change_with_few_queries(
+        self, site, alice, make_device, django_assert_max_num_queries
+    ):
+        from devices.services import set_status
+
+        devices = [make_device(alice, f"d{n}").device for n in range(30)]
+        with django_assert_max_num_queries(16):
+            assert set_status(devices=devices, status="inactive", actor="test") == 30
+        found = EventLog.objects.filter(kind="device.status_changed")
+        assert {event.payload["after"] for event in found} == {"inactive"}
+        assert found.count() == 30
+
     def test_all_of_them_change_in_steps(self, site, alice, greenhouse, monkeypatch):
         monkeypatch.setattr("iotflow.admin.group.bulk.CHUNK", 2)
         more = Device.objects.bulk_create(Device(owner=alice.user, name=f"d{n}") for n in range(4))
@@ -337,6 +359,17 @@ class TestRoles:
         for path in (f"device/{sensor.id}/overview", f"devicegroup/{greenhouse.pk}/latest"):
             assert client.get(f"/admin/devices/{path}/").status_code == 404
         assert client.get(f"/admin/accounts/user/{clerk.pk}/overview/").status_code == 403
+
+    def test_their_dashboard_names_nothing_of_others(self, make_user, site, sensor, anybody):
+        clerk = make_user("clerk", is_staff=True).user
+        sensor.api.post("/telemetry", {"data": {"temperature": 20}})
+        anybody.post("/auth/login", {"username": "mallory", "password": "x"})
+        client = Client()
+        client.force_login(clerk)
+        for path in ("", "dashboard/"):
+            for name in (f"device/{sensor.id}/", "mallory"):
+                assert name in page(site, path)
+                assert name not in page(client, path)
 
 
 POSTED = (

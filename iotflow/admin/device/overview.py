@@ -7,6 +7,7 @@ from django.urls import reverse
 
 from devices.models import Device
 from events.kinds import Kind
+from iotflow.admin.measurements import shown
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import to_datetime
 from telemetry.latest import latest
@@ -23,10 +24,13 @@ RANGES = {
 
 def content(request: HttpRequest, device: Device) -> dict[str, Any]:
     try:
-        values = dict(sorted(latest(device.pk, device.latest_epoch).items()))
+        found = latest(device.pk, device.latest_epoch)
     except StoreAway:
         return {"tiles": None}
+    measurements = shown(found)
+    values = {name: found[name] for name in measurements["names"]}
     return {
+        **measurements,
         "tiles": [
             {"name": name, "value": value.value, "time": to_datetime(value.time)}
             for name, value in values.items()

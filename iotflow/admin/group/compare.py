@@ -6,6 +6,7 @@ from django.http import HttpRequest
 
 from devices.models import DeviceGroup
 from iotflow.admin.device.overview import RANGES
+from iotflow.admin.measurements import shown
 from iotflow.lib.errors import StoreAway
 from telemetry.latest import latest_of
 
@@ -25,7 +26,7 @@ def content(request: HttpRequest, group: DeviceGroup) -> dict[str, Any]:
         if isinstance(value.value, int | float)
     }
     return {
-        "names": sorted(spoken),
+        **shown(spoken),
         "ranges": RANGES,
         "total": group.devices.count(),
         "chart": {

@@ -7,6 +7,7 @@ from django.http import HttpRequest
 
 from devices.models import DeviceGroup
 from devices.presence import presences
+from iotflow.admin.measurements import shown
 from iotflow.lib.errors import StoreAway
 from telemetry.latest import latest_of
 
@@ -24,10 +25,10 @@ def content(request: HttpRequest, group: DeviceGroup) -> dict[str, Any]:
     except StoreAway:
         return {**context, "is_away": True}
     found = {device_id: of_device for (device_id, _), of_device in values.items()}
-    names = sorted({name for of_device in found.values() for name in of_device})
+    columns = shown(name for of_device in found.values() for name in of_device)
     states = presences(devices)
     rows = [
-        (device, states[device.pk], [found[device.pk].get(name) for name in names])
+        (device, states[device.pk], [found[device.pk].get(name) for name in columns["names"]])
         for device in devices
     ]
-    return {**context, "names": names, "rows": rows}
+    return {**context, **columns, "rows": rows}
