@@ -367,7 +367,7 @@ class TestRoles:
         client = Client()
         client.force_login(clerk)
         for path in ("", "dashboard/"):
-            for name in (f"device/{sensor.id}/", "mallory"):
+            for name in (f"device/{sensor.id}/", "A log-in failed"):
                 assert name in page(site, path)
                 assert name not in page(client, path)
 
