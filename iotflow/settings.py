@@ -511,6 +511,7 @@ UNFOLD = {
         }
     },
     "STYLES": [lambda request: static("iotflow/admin/admin.css")],
+    "SCRIPTS": [lambda request: static("iotflow/admin/keyboard.js")],
     "SIDEBAR": {
         "show_search": True,
         "command_search": True,

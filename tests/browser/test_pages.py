@@ -201,6 +201,21 @@ def test_dark_is_chosen_and_stays(page):
     expect(page.locator("html")).to_have_class(re.compile("dark"))
 
 
+def test_a_keyboard_is_enough_to_choose_dark(page):
+    page.goto("/admin/")
+    menu = page.get_by_role("button").filter(has_text="unfold_more")
+    menu.focus()
+    page.keyboard.press("Enter")
+    dark = page.get_by_role("button", name="Dark", exact=True)
+    expect(dark).to_be_visible()
+    for _ in range(20):  # the menu comes before its button
+        page.keyboard.press("Shift+Tab")
+        if dark.evaluate("element => element === document.activeElement"):
+            break
+    page.keyboard.press(" ")
+    expect(page.locator("html")).to_have_class(re.compile("dark"))
+
+
 @pytest.mark.parametrize("address", MAIN.values(), ids=MAIN.keys())
 def test_a_narrow_screen_is_not_scrolled_sideways(page, address):
     page.set_viewport_size({"width": 390, "height": 844})
