@@ -12,7 +12,7 @@ from django.contrib.auth.models import Group
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.test import Client
-from django.urls import URLResolver
+from django.urls import URLResolver, get_resolver
 from django.urls.resolvers import RoutePattern
 
 from accounts.models import Token
@@ -149,6 +149,22 @@ class TestGroup:
         site.post(path, {"remove": one.pk})
         assert set(greenhouse.devices.values_list("name", flat=True)) == {"sensor", "two"}
 
+    def test_a_ticked_device_is_not_one_that_is_named_like_its_number(
+        self, site, alice, greenhouse
+    ):
+        one = Device.objects.create(owner=alice.user, name="one")
+        Device.objects.create(owner=alice.user, name=str(one.pk))
+        path = f"/admin/devices/devicegroup/{greenhouse.pk}/members/"
+        site.post(path, {"add": one.pk})
+        assert set(greenhouse.devices.values_list("name", flat=True)) == {"sensor", "one"}
+
+    def test_a_line_with_nul_names_nothing(self, site, greenhouse):
+        path = f"/admin/devices/devicegroup/{greenhouse.pk}/members/"
+        posted = {"pasted": "a\0b\nsensor", "add": "\0"}
+        text = site.post(path, posted, follow=True).content.decode()
+        assert "0 device(s) joined, 1 were in it." in text
+        assert "for 1 line(s)" in text
+
     def test_all_of_them_change_in_steps(self, site, alice, greenhouse, monkeypatch):
         monkeypatch.setattr("iotflow.admin.group.bulk.CHUNK", 2)
         more = Device.objects.bulk_create(Device(owner=alice.user, name=f"d{n}") for n in range(4))
@@ -160,7 +176,9 @@ class TestGroup:
             after = answer["after"]
         assert steps == [2, 2, 1]
         assert set(greenhouse.devices.values_list("status", flat=True)) == {"maintenance"}
-        assert site.post(path, {"status": "x"}).status_code == 400
+        for status, after in (("x", "0"), ("active", "9" * 5000), ("active", "²")):
+            posted = {"status": status, "after": after}
+            assert site.post(path, posted).status_code == 400
 
 
 class TestUser:
@@ -334,7 +352,14 @@ class TestRoles:
         client.post(f"/admin/devices/device/{own.pk}/status/", {"status": "maintenance"})
         own.refresh_from_db()
         assert own.status == "maintenance"
-        for path in (f"device/{sensor.id}/overview", f"devicegroup/{greenhouse.pk}/latest"):
+        rotated = client.post(f"/admin/devices/device/{own.pk}/rotate_key/")
+        assert rotated.context["secret"]
+        for path in (
+            f"device/{sensor.id}/overview",
+            f"device/{sensor.id}/rotate_key",
+            "device/abc/rotate_key",
+            f"devicegroup/{greenhouse.pk}/latest",
+        ):
             assert client.get(f"/admin/devices/{path}/").status_code == 404
         assert client.get(f"/admin/accounts/user/{clerk.pk}/overview/").status_code == 403
 
@@ -382,6 +407,73 @@ def everything() -> dict[str, list]:
         for model in apps.get_models()
         if model._meta.managed and model._meta.model_name not in apart
     }
+
+
+IDS = ("abc", "+1", " 1", "0", "99999999999999999999", "%F0%9F", "1.5")
+QUERIES = ("q=%00", "_popup=1&_to_field=x", "_changelist_filters=%25", "page=abc", "owner=abc")
+LISTED = (  # asked of lists alone
+    *("p=abc", "p=-1", "p=99999999", "o=abc", "o=99.-99", "all=", "e=1"),
+    *("foo=1", "foo__bar=1", "id__exact=abc", "id=99999999999999999999", "pk__in=a,b"),
+    *("last_seen__gte=abc", "last_seen__year=0", "created_at__date=x", "date_joined__year=0"),
+    *("name__regex=(", "username__iregex=(", "message__regex=(", "kind__regex=("),
+    *("cursor=x", "device_id=x", "owner__id__exact=abc", "_facets=x"),
+)
+JUNK = (
+    {"action": "delete_selected", "_selected_action": "abc", "post": "yes"},
+    {"action": "deactivate", "_selected_action": ["9" * 30, "²"], "index": "0"},
+    {"action": "\0", "_selected_action": "1"},
+    {"pasted": "a\0b", "add": ["\0", "x"], "remove": "-1"},
+    {"status": "\0", "after": "9" * 5000, "revoke": "²", "end": "1.5"},
+    {
+        "name": "\0",
+        "username": "\0",
+        "email": "\0",
+        "owner": "abc",
+        "group": "abc",
+        "groups": "x",
+        "days": "²",
+    },
+)
+
+
+class TestNonsense:
+    @pytest.fixture
+    def site(self, staff, sensor, greenhouse) -> Client:
+        client = Client()
+        client.force_login(staff.user)
+        return client
+
+    @pytest.mark.parametrize(
+        "route",
+        sorted(
+            route.removeprefix("admin/")
+            for route in {*routes(get_resolver().url_patterns, "")}
+            if route.startswith("admin/")
+        ),
+    )
+    def test_no_address_fails_at_it(self, site, route, alice, sensor, greenhouse):
+        if route in ("logout/", "password_change/"):
+            return
+        for number in IDS if PARAMETER.search(route) else IDS[:1]:
+            self.answers(site.get, f"/admin/{PARAMETER.sub(number, route)}")
+        ids = {"device": sensor.id, "devicegroup": greenhouse.pk, "user": alice.user.pk}
+        model = route.split("/")[1] if "/" in route else ""
+        path = f"/admin/{PARAMETER.sub(str(ids.get(model, 1)), route)}"
+        is_list = route.endswith("/export/") or (model and route.count("/") == 2)
+        for query in (*QUERIES, *(LISTED if is_list else ())):
+            self.answers(site.get, f"{path}?{query}")
+        for junk in JUNK:
+            self.answers(site.post, path, junk)
+
+    def answers(self, ask, path: str, *posted) -> None:
+        """Below 500, whether a store is embedded or not; a store that is away is 503."""
+        assert ask(path, *posted).status_code < 500, (path, posted)
+
+    def test_a_list_that_cannot_be_asked_for_leads_back_to_itself(self, site):
+        for path in ("devices/device/", "devices/device/export/", "accounts/user/", "auth/group/"):
+            for query in ("foo=1", "id__exact=abc", "name__regex=(", "last_login__year=0"):
+                answer = site.get(f"/admin/{path}?{query}")
+                assert answer.headers.get("Location") == f"/admin/{path}?e=1", (path, query)
 
 
 class TestFiles:
