@@ -8,7 +8,8 @@ from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
-from accounts.requests import current_actor
+from accounts.permissions import may_change
+from accounts.requests import current_actor, current_user
 from devices import services
 from devices.models import Device, DeviceGroup
 from iotflow.lib import ids
@@ -29,6 +30,7 @@ def content(request: HttpRequest, group: DeviceGroup) -> dict[str, Any] | HttpRe
         "wanted": wanted,
         "found": _others(group).matching(wanted)[:FOUND_MAX] if wanted else [],
         "statuses": Device.Status.choices,
+        "may_change_devices": may_change(current_user(request), Device(owner_id=group.owner_id)),
     }
 
 
