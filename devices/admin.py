@@ -34,6 +34,7 @@ from devices.resources import DeviceResource
 from devices.tally import frequent_types, tally
 from events.kinds import Kind
 from iotflow.lib import ids
+from iotflow.lib.deletion import CountedDeletion
 from iotflow.lib.formdiff import changes_of
 
 ALSO_ERASED = (
@@ -145,7 +146,7 @@ class Memberships:
         services.record_memberships(Kind.GROUP_DEVICE_REMOVED, left, actor(request))
 
 
-class Owned(Picking, ModelAdmin):
+class Owned(CountedDeletion, Picking, ModelAdmin):
     """Staff without a permission for all of them look after those they own."""
 
     def has_module_permission(self, request: HttpRequest) -> bool:
@@ -190,7 +191,9 @@ class DeviceAdmin(Memberships, ImportExportModelAdmin, Owned):
     show_full_result_count = False
     autocomplete_fields = ["owner"]
     inlines = [MembershipInline]
-    actions = ["activate", "deactivate", "maintain"]
+    actions = ["delete_selected", "activate", "deactivate", "maintain"]
+    goes_along = ("keys", "memberships")
+    also_erased = ALSO_ERASED
     actions_detail = ["rotate_key"]
     readonly_fields = ["is_online", "seen", "created_at", "updated_at"]
     fieldsets = [
@@ -310,11 +313,6 @@ class DeviceAdmin(Memberships, ImportExportModelAdmin, Owned):
     ) -> HttpResponse:
         return self._key_page(request, obj, request.new_device_key)  # type: ignore[attr-defined]
 
-    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """What the database cannot know goes too."""
-        listed, counts, lacking, kept = super().get_deleted_objects(objs, request)
-        return [*listed, ALSO_ERASED], counts, lacking, kept
-
     def delete_model(self, request: HttpRequest, obj: Device) -> None:
         services.delete_devices(devices=[obj], actor=actor(request))
 
@@ -330,6 +328,8 @@ class DeviceGroupAdmin(Owned):
     list_select_related = ["owner"]
     list_per_page = 50
     search_fields = ["name", "description", "owner__username"]
+    actions = ["delete_selected"]
+    goes_along = ("memberships",)
     autocomplete_fields = ["owner"]
     readonly_fields = ["created_at", "updated_at"]
     fieldsets = [
