@@ -30,6 +30,7 @@ from accounts.services import (
     set_active,
 )
 from events.kinds import Kind
+from iotflow.lib.deletion import CountedDeletion
 from iotflow.lib.formdiff import changes_of
 
 admin.site.unregister(Group)
@@ -40,18 +41,22 @@ class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
     """What a role may, and who changed it."""
 
     def save_related(
-        self, request: HttpRequest, form: ModelForm, *args: Any, **kwargs: Any
+        self, request: HttpRequest, form: ModelForm, formsets: Any, change: bool
     ) -> None:
         role = form.instance
         before = permissions_of(role)
-        super().save_related(request, form, *args, **kwargs)
+        super().save_related(request, form, formsets, change)
         after = permissions_of(role)
+        names = changes_of(form).get("name") if change else None
+        if change and not names and before == after:
+            return
         record_role(
             role.name,
-            "changed",
+            "changed" if change else "made",
             actor_name(staff_user(request)),
             granted=sorted(after - before),
             taken=sorted(before - after),
+            changes={"name": names} if names else None,
         )
 
     def delete_model(self, request: HttpRequest, obj: Group) -> None:
@@ -70,7 +75,7 @@ class UserChangeList(ChangeList):
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):
+class UserAdmin(CountedDeletion, DjangoUserAdmin, ModelAdmin):
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -80,7 +85,18 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
     ordering = ["id"]
     list_per_page = 50
     readonly_fields = ["user_id", "last_login", "date_joined"]
-    actions = ["activate", "deactivate"]
+    actions = ["delete_selected", "activate", "deactivate"]
+    goes_along = (
+        "devices",
+        "devices__keys",
+        "device_groups",
+        "device_groups__memberships",
+        "auth_token_set",
+    )
+    also_erased = (
+        "Everything their devices ever said: erased in the background, for ever. Events stay "
+        "until they expire."
+    )
     fieldsets = [
         (None, {"fields": ["username", "email", "password", "user_id"]}),
         ("Name", {"fields": ["first_name", "last_name"]}),
@@ -119,11 +135,11 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
     )
     def deactivate(self, request: HttpRequest, users: QuerySet[User]) -> None:
         others = users.exclude(username=request.user.get_username())  # never oneself
-        if not request.user.is_superuser:
-            others = others.exclude(is_superuser=True)
         self._set_active(request, others, False)
 
     def _set_active(self, request: HttpRequest, users: QuerySet[User], active: bool) -> None:
+        if not request.user.is_superuser:
+            users = users.exclude(is_superuser=True)
         count = set_active(users=users, active=active, actor=staff_user(request))
         what = "activated" if active else "deactivated"
         self.message_user(request, f"{count} user(s) {what}.")

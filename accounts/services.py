@@ -160,15 +160,28 @@ def record_user(
 
 
 def record_role(
-    name: str, what: str, actor: str, *, granted: Sequence[str] = (), taken: Sequence[str] = ()
+    name: str,
+    what: str,
+    actor: str,
+    *,
+    granted: Sequence[str] = (),
+    taken: Sequence[str] = (),
+    changes: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
-    """Record that something happened to a group of staff; `granted`, `taken`: permissions."""
+    """Record that something happened to a group of staff.
+
+    `granted` and `taken` are permissions; `changes` is name → [before, after].
+    """
     log.record(
         Kind.ROLE_CHANGED,
         f"Role {name} {what}",
         actor=actor,
         severity=Severity.WARNING,
-        payload={"granted": list(granted), "taken": list(taken)},
+        payload={
+            "granted": list(granted),
+            "taken": list(taken),
+            **({"changes": dict(changes)} if changes else {}),
+        },
     )
 
 

@@ -5,11 +5,12 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
+from django.contrib.admin.widgets import AutocompleteSelect
 from django.core.paginator import Paginator
 from django.db.models import Count, Model, Q, QuerySet
 from django.forms import BaseInlineFormSet, ModelForm
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404
+from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -32,6 +33,8 @@ from devices.presence import presence, presences
 from devices.resources import DeviceResource
 from devices.tally import frequent_types, tally
 from events.kinds import Kind
+from iotflow.lib import ids
+from iotflow.lib.deletion import CountedDeletion
 from iotflow.lib.formdiff import changes_of
 
 ALSO_ERASED = (
@@ -55,7 +58,21 @@ def numbers_of(devices: QuerySet[Device]) -> QuerySet[Device]:
     return devices.select_related(None).only("pk")
 
 
-class MembershipInline(TabularInline):
+class Picker(AutocompleteSelect):
+    """Django's fails when it draws again what was posted and is no number."""
+
+    def optgroups(self, name: str, value: Any, attr: Any = None) -> Any:
+        return super().optgroups(name, [one for one in value if ids.number(str(one))], attr)
+
+
+class Picking:
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name in self.autocomplete_fields:  # type: ignore[attr-defined]
+            kwargs["widget"] = Picker(db_field, self.admin_site)  # type: ignore[attr-defined]
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)  # type: ignore[misc]
+
+
+class MembershipInline(Picking, TabularInline):
     model = GroupMembership
     extra = 0
     autocomplete_fields: tuple[str, ...] = ("group",)
@@ -134,7 +151,7 @@ class Memberships:
         services.record_memberships(Kind.GROUP_DEVICE_REMOVED, left, actor(request))
 
 
-class Owned(ModelAdmin):
+class Owned(CountedDeletion, Picking, ModelAdmin):
     """Staff without a permission for all of them look after those they own."""
 
     def has_module_permission(self, request: HttpRequest) -> bool:
@@ -179,7 +196,9 @@ class DeviceAdmin(Memberships, ImportExportModelAdmin, Owned):
     show_full_result_count = False
     autocomplete_fields = ["owner"]
     inlines = [MembershipInline]
-    actions = ["activate", "deactivate", "maintain"]
+    actions = ["delete_selected", "activate", "deactivate", "maintain"]
+    goes_along = ("keys", "memberships")
+    also_erased = ALSO_ERASED
     actions_detail = ["rotate_key"]
     readonly_fields = ["is_online", "seen", "created_at", "updated_at"]
     fieldsets = [
@@ -255,10 +274,17 @@ class DeviceAdmin(Memberships, ImportExportModelAdmin, Owned):
         count = services.set_status(devices=some, status=status, actor=actor(request))
         self.message_user(request, f"{count} device(s) are {status} now.")
 
-    @action(description="Rotate key", icon="key", permissions=["change"])
-    def rotate_key(self, request: HttpRequest, object_id: int) -> HttpResponse:
+    def has_rotate_permission(self, request: HttpRequest, object_id: str) -> bool:
+        """One's own may be rotated too. What is not seen is not there, rather than refused."""
+        device = self.get_object(request, unquote(object_id))
+        return device is None or self.has_change_permission(request, device)
+
+    @action(description="Rotate key", icon="key", permissions=["rotate"])
+    def rotate_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Asks first (GET); then ends the old keys and shows the new one, once (POST)."""
-        device = get_object_or_404(Device, pk=object_id)
+        device = self.get_object(request, unquote(object_id))
+        if device is None:
+            raise Http404
         secret = None
         if request.method == "POST":
             _, secret = services.rotate_key(device=device, actor=actor(request))
@@ -293,11 +319,6 @@ class DeviceAdmin(Memberships, ImportExportModelAdmin, Owned):
     ) -> HttpResponse:
         return self._key_page(request, obj, request.new_device_key)  # type: ignore[attr-defined]
 
-    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """What the database cannot know goes too."""
-        listed, counts, lacking, kept = super().get_deleted_objects(objs, request)
-        return [*listed, ALSO_ERASED], counts, lacking, kept
-
     def delete_model(self, request: HttpRequest, obj: Device) -> None:
         services.delete_devices(devices=[obj], actor=actor(request))
 
@@ -313,6 +334,8 @@ class DeviceGroupAdmin(Owned):
     list_select_related = ["owner"]
     list_per_page = 50
     search_fields = ["name", "description", "owner__username"]
+    actions = ["delete_selected"]
+    goes_along = ("memberships",)
     autocomplete_fields = ["owner"]
     readonly_fields = ["created_at", "updated_at"]
     fieldsets = [

@@ -13,6 +13,7 @@ from accounts.requests import current_user
 from devices.models import Device, DeviceGroup
 from events.models import Alert, DeviceConfig, EventLog, Outbox, ReportedConfig
 from iotflow.admin import device, group, user
+from iotflow.lib import ids
 from telemetry.models import RetentionChange, RetentionPolicy
 
 # By heading: the model, its title and its icon (a name of Material Symbols).
@@ -79,7 +80,7 @@ def _who_sees(model: Any) -> Callable[[HttpRequest], bool]:
 def tabs(request: HttpRequest) -> list[dict[str, Any]]:
     """The pages of the device, group or user that is looked at, and its form."""
     match = request.resolver_match
-    object_id = match.kwargs.get("object_id") if match else None
+    object_id = ids.number(str(match.kwargs.get("object_id"))) if match else None
     if object_id is None:
         return []
     return [

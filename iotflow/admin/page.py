@@ -57,11 +57,15 @@ class Page:
                 "original": found,  # for the path in the heading
                 "page": self,
                 "may_change": is_changeable,
+                "may_delete": self._may_delete(request, found),
                 **content,
             }
             response = TemplateResponse(request, f"iotflow/{self.url_name}.html", context)
         response["Cache-Control"] = "no-store"
         return response
+
+    def _may_delete(self, request: HttpRequest, found: Any) -> bool:
+        return admin.site.get_model_admin(self.model).has_delete_permission(request, found)
 
     def _seen_by(self, user: User) -> Any:
         if sees_all(user, self.model):

@@ -64,8 +64,7 @@ def changes(*, apply: bool) -> Iterator[Change]:
                 group = group or Group.objects.create(name=role.name)
                 group.permissions.set(wanted)
                 what = "made" if is_new else "changed"
-                given = {"granted": change.granted, "taken": change.taken}
-                record_role(role.name, what, SYSTEM, **given)
+                record_role(role.name, what, SYSTEM, granted=change.granted, taken=change.taken)
         yield change
 
 

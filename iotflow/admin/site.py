@@ -1,15 +1,27 @@
 """The admin site: the dashboard in front, and pages of devices, groups and users beside
 their forms."""
 
+import logging
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ERROR_FLAG
+from django.db import DataError
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from unfold.sites import UnfoldAdminSite
 
 from accounts.requests import current_user
 from iotflow.admin import dashboard, device, group, search, user
+from iotflow.lib import ids
+
+logger = logging.getLogger(__name__)
+LISTS = ("changelist_view", "export_action")
+UNASKABLE = (IncorrectLookupParameters, DataError, ValueError, OverflowError)
 
 
 class Site(UnfoldAdminSite):
@@ -23,6 +35,10 @@ class Site(UnfoldAdminSite):
             *(page.url() for page in (*device.PAGES, *group.PAGES, *user.PAGES)),
         ]
 
+    def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Callable[..., Any]:
+        is_list = getattr(view, "__name__", "") in LISTS
+        return super().admin_view(_forgiving(view) if is_list else view, cacheable)
+
     def index(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> TemplateResponse:
@@ -34,3 +50,33 @@ class Site(UnfoldAdminSite):
     ) -> HttpResponse:
         """Unfold's own reads every row that matches, and remembers it whoever may see it."""
         return search.results(request)
+
+
+def _forgiving(view: Callable[..., Any]) -> Callable[..., Any]:
+    """A list that leads back to itself when its address asks for what no database can look for.
+
+    Django does so only for what it notices before it asks the database.
+    """
+
+    @wraps(view)
+    def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        back = HttpResponseRedirect(f"{request.path}?{ERROR_FLAG}=1")
+        if _is_nonsense(request):
+            return back
+        try:
+            response: HttpResponse = view(request, *args, **kwargs)
+        except UNASKABLE as error:
+            if ERROR_FLAG in request.GET or not request.GET:
+                raise
+            logger.warning("%s cannot be asked: %r", request.get_full_path(), error)
+            return back
+        return response
+
+    return answer
+
+
+def _is_nonsense(request: HttpRequest) -> bool:
+    """Rows ticked that have no number, or a pattern: each database fails at a broken one in its
+    own way, and a hard one keeps it busy."""
+    ticked = request.POST.getlist(ACTION_CHECKBOX_NAME)
+    return any("regex" in name for name in request.GET) or None in map(ids.number, ticked)

@@ -1,5 +1,6 @@
 """The pages that staff have besides the forms: dashboard, devices, groups, users, search."""
 
+import html
 import json
 import re
 from collections.abc import Iterator
@@ -8,17 +9,19 @@ from typing import Any
 import pytest
 from django.apps import apps
 from django.contrib import admin
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, Permission
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.test import Client
-from django.urls import URLResolver
+from django.urls import URLResolver, get_resolver
 from django.urls.resolvers import RoutePattern
+from django.utils import timezone
 
 from accounts.models import Token
 from devices.models import ApiKey, Device, DeviceGroup, GroupMembership
 from events.models import EventLog
 from iotflow.admin import device
+from iotflow.admin.navigation import PAGES
 from iotflow.admin.roles import ROLES
 from telemetry.models import RetentionPolicy
 
@@ -111,6 +114,17 @@ class TestDevice:
         assert kinds()[-2:] == ["device.key_created", "device.key_revoked"]
         assert secret not in json.dumps(list(EventLog.objects.values()), default=str)
 
+    def test_of_many_keys_all_that_open_and_the_newest_are_shown(self, site, sensor, monkeypatch):
+        monkeypatch.setattr("iotflow.admin.device.keys.ENDED_SHOWN", 2)
+        ApiKey.objects.bulk_create(
+            ApiKey(device=sensor.device, digest=f"{n}", prefix=f"old{n}", revoked_at=timezone.now())
+            for n in range(5)
+        )
+        text = page(site, f"devices/device/{sensor.id}/keys/")
+        assert "Of 5 keys that have ended, the newest 2." in text
+        assert [f"old{n}…" in text for n in range(5)] == [False, False, False, True, True]
+        assert f"{ApiKey.objects.order_by('pk')[0]}" in text
+
     @pytest.mark.parametrize("key", ["x", "9" * 30, "0"])
     def test_a_key_of_nobody_is_not_ended(self, site, sensor, key):
         path = f"/admin/devices/device/{sensor.id}/keys/"
@@ -171,6 +185,22 @@ class TestGroup:
         assert {event.payload["after"] for event in found} == {"inactive"}
         assert found.count() == 30
 
+    def test_a_ticked_device_is_not_one_that_is_named_like_its_number(
+        self, site, alice, greenhouse
+    ):
+        one = Device.objects.create(owner=alice.user, name="one")
+        Device.objects.create(owner=alice.user, name=str(one.pk))
+        path = f"/admin/devices/devicegroup/{greenhouse.pk}/members/"
+        site.post(path, {"add": one.pk})
+        assert set(greenhouse.devices.values_list("name", flat=True)) == {"sensor", "one"}
+
+    def test_a_line_with_nul_names_nothing(self, site, greenhouse):
+        path = f"/admin/devices/devicegroup/{greenhouse.pk}/members/"
+        posted = {"pasted": "a\0b\nsensor", "add": "\0"}
+        text = site.post(path, posted, follow=True).content.decode()
+        assert "0 device(s) joined, 1 were in it." in text
+        assert "for 1 line(s)" in text
+
     def test_all_of_them_change_in_steps(self, site, alice, greenhouse, monkeypatch):
         monkeypatch.setattr("iotflow.admin.group.bulk.CHUNK", 2)
         more = Device.objects.bulk_create(Device(owner=alice.user, name=f"d{n}") for n in range(4))
@@ -182,7 +212,9 @@ class TestGroup:
             after = answer["after"]
         assert steps == [2, 2, 1]
         assert set(greenhouse.devices.values_list("status", flat=True)) == {"maintenance"}
-        assert site.post(path, {"status": "x"}).status_code == 400
+        for status, after in (("x", "0"), ("active", "9" * 5000), ("active", "²")):
+            posted = {"status": status, "after": after}
+            assert site.post(path, posted).status_code == 400
 
 
 class TestUser:
@@ -190,7 +222,7 @@ class TestUser:
         text = page(site, f"accounts/user/{alice.user.pk}/overview/")
         for part in ("sensor", "Greenhouse", "1 token"):
             assert part in text
-        assert "Keys of devices" in page(site, f"accounts/user/{alice.user.pk}/removal/")
+        assert "API keys" in page(site, f"accounts/user/{alice.user.pk}/removal/")
 
     def test_their_tokens_end(self, site, alice):
         Token.objects.create(alice.user)
@@ -210,6 +242,60 @@ class TestUser:
         site.post(f"/admin/accounts/user/{staff.user.pk}/overview/", {"active": "no"})
         staff.user.refresh_from_db()
         assert staff.user.is_active
+
+
+class TestDeletion:
+    """All of it is said in counts, and none of it read; who may not take it is refused."""
+
+    ASKED = {"action": "delete_selected"}
+
+    @pytest.fixture
+    def fleet(self, alice, sensor, greenhouse) -> list[int]:
+        Device.objects.bulk_create(Device(owner=alice.user, name=f"d{n:03}") for n in range(600))
+        found = Device.objects.exclude(pk=sensor.id)
+        GroupMembership.objects.bulk_create(
+            GroupMembership(group=greenhouse, device=device) for device in found
+        )
+        return [device.pk for device in found]
+
+    def test_of_a_user(self, site, alice, fleet, django_assert_max_num_queries):
+        path = f"/admin/accounts/user/{alice.user.pk}/delete/"
+        with django_assert_max_num_queries(15):
+            text = site.get(path).content.decode()
+        assert "d001" not in text
+        for part in ("Devices: 601", "API keys: 1", "Groups: 1", "Memberships: 601", "Tokens: 1"):
+            assert part in " ".join(text.split()), part
+        assert site.post(path, {"post": "yes"}).status_code == 302
+        assert not Device.objects.exists()
+
+    def test_of_many_devices(self, site, fleet):
+        posted = {**self.ASKED, "_selected_action": fleet[:20]}
+        text = " ".join(site.post("/admin/devices/device/", posted).content.decode().split())
+        for part in ("Device: d009", "… and 10 more", "Memberships: 20", "All readings"):
+            assert part in text
+        assert "Device: d010" not in text
+        site.post("/admin/devices/device/", {**posted, "post": "yes"})
+        assert Device.objects.count() == 581
+
+    def test_of_more_than_go_at_once(self, site, fleet):
+        posted = {**self.ASKED, "_selected_action": fleet[:1], "select_across": "1", "post": "yes"}
+        text = site.post("/admin/devices/device/", posted, follow=True).content.decode()
+        assert "At most 500 are deleted at once." in text
+        assert Device.objects.count() == 601
+
+    def test_of_what_one_may_not_delete_too(self, make_user, alice, staff, sensor, greenhouse):
+        clerk = make_user("clerk", is_staff=True).user
+        allowed = ("view_user", "change_user", "delete_user", "view_device", "delete_devicegroup")
+        clerk.user_permissions.set(Permission.objects.filter(codename__in=allowed))
+        client = Client()
+        client.force_login(clerk)
+        path = f"/admin/accounts/user/{alice.user.pk}/delete/"
+        text = client.get(path).content.decode()
+        assert "your account doesn't have permission to delete" in html.unescape(text)
+        assert client.post(path, {"post": "yes"}).status_code == 403
+        both = {"_selected_action": [staff.user.pk, clerk.pk], "post": "yes"}
+        assert client.post("/admin/accounts/user/", {**self.ASKED, **both}).status_code == 403
+        assert alice.user.devices.exists()
 
 
 class TestSearch:
@@ -309,6 +395,11 @@ class TestRoles:
         client.post("/admin/accounts/user/", chosen)
         staff.user.refresh_from_db()
         assert staff.user.is_active
+        staff.user.is_active = False
+        staff.user.save()
+        client.post("/admin/accounts/user/", {**chosen, "action": "activate"})
+        staff.user.refresh_from_db()
+        assert not staff.user.is_active
 
     def test_every_change_says_by_whom_and_from_what_to_what(
         self, roles, site, staff, alice, greenhouse
@@ -334,6 +425,16 @@ class TestRoles:
         assert "devices.view_device" in found["role.changed"].payload["taken"]
         assert found["role.changed"].severity == "warning"
 
+    def test_a_role_says_what_it_was_called_and_nothing_when_nothing_changed(self, site):
+        path = "/admin/auth/group/"
+        site.post(f"{path}add/", {"name": "Night shift"})
+        role = Group.objects.get()
+        for name in ("Night shift", "Day shift"):
+            assert site.post(f"{path}{role.pk}/change/", {"name": name}).status_code == 302
+        made, changed = EventLog.objects.filter(kind="role.changed").order_by("time")
+        assert made.message == "Role Night shift made"
+        assert changed.payload["changes"] == {"name": ["Night shift", "Day shift"]}
+
     def test_operators_run_the_fleet_and_leave_people_alone(self, roles, make_user, alice, sensor):
         operator = make_user("operator", is_staff=True).user
         operator.groups.add(Group.objects.get(name="Operators"))
@@ -344,6 +445,36 @@ class TestRoles:
         client.post(f"/admin/accounts/user/{alice.user.pk}/overview/", {"active": "no"})
         alice.user.refresh_from_db()
         assert alice.user.is_active
+
+    @pytest.mark.parametrize("role", ["Viewers", "Operators", "Admins", None])
+    def test_nobody_is_led_to_what_is_refused(
+        self, roles, make_user, alice, staff, sensor, greenhouse, role
+    ):
+        client, somebody = Client(), make_user("somebody", is_staff=True).user
+        sensor.api.post("/telemetry", {"data": {"a": 1}})
+        if role:
+            somebody.groups.add(Group.objects.get(name=role))
+        else:
+            Device.objects.update(owner=somebody)
+            DeviceGroup.objects.update(owner=somebody)
+        client.force_login(somebody)
+        things = [(PAGES["devices.device"], "devices/device", sensor.id)]
+        things += [(PAGES["devices.devicegroup"], "devices/devicegroup", greenhouse.pk)]
+        for user in (alice.user, staff.user, somebody) if role else ():
+            things += [(PAGES["accounts.user"], "accounts/user", user.pk)]
+        shown = {f"/admin/{path}/" for _, path, _ in things}
+        for pages, path, pk in things:
+            shown |= {f"/admin/{path}/{pk}/{page.name}/" for page in pages if page.title}
+        links = {
+            html.unescape(link)
+            for path in shown
+            for link in re.findall(r'href="(/admin/[^"]+)"', client.get(path).content.decode())
+        }
+        assert len(links - shown) > 3
+        for link in sorted(links):
+            assert client.get(link).status_code < 400, link
+        text = page(client, f"devices/devicegroup/{greenhouse.pk}/members/")
+        assert ('id="bulk"' in text) == (role != "Viewers")
 
     def test_staff_in_no_role_look_after_their_own(self, make_user, sensor, greenhouse):
         clerk = make_user("clerk", is_staff=True).user
@@ -356,7 +487,14 @@ class TestRoles:
         client.post(f"/admin/devices/device/{own.pk}/status/", {"status": "maintenance"})
         own.refresh_from_db()
         assert own.status == "maintenance"
-        for path in (f"device/{sensor.id}/overview", f"devicegroup/{greenhouse.pk}/latest"):
+        rotated = client.post(f"/admin/devices/device/{own.pk}/rotate_key/")
+        assert rotated.context["secret"]
+        for path in (
+            f"device/{sensor.id}/overview",
+            f"device/{sensor.id}/rotate_key",
+            "device/abc/rotate_key",
+            f"devicegroup/{greenhouse.pk}/latest",
+        ):
             assert client.get(f"/admin/devices/{path}/").status_code == 404
         assert client.get(f"/admin/accounts/user/{clerk.pk}/overview/").status_code == 403
 
@@ -415,6 +553,73 @@ def everything() -> dict[str, list]:
         for model in apps.get_models()
         if model._meta.managed and model._meta.model_name not in apart
     }
+
+
+IDS = ("abc", "+1", " 1", "0", "99999999999999999999", "%F0%9F", "1.5")
+QUERIES = ("q=%00", "_popup=1&_to_field=x", "_changelist_filters=%25", "page=abc", "owner=abc")
+LISTED = (  # asked of lists alone
+    *("p=abc", "p=-1", "p=99999999", "o=abc", "o=99.-99", "all=", "e=1"),
+    *("foo=1", "foo__bar=1", "id__exact=abc", "id=99999999999999999999", "pk__in=a,b"),
+    *("last_seen__gte=abc", "last_seen__year=0", "created_at__date=x", "date_joined__year=0"),
+    *("name__regex=(", "username__iregex=(", "message__regex=(", "kind__regex=("),
+    *("cursor=x", "device_id=x", "owner__id__exact=abc", "_facets=x"),
+)
+JUNK = (
+    {"action": "delete_selected", "_selected_action": "abc", "post": "yes"},
+    {"action": "deactivate", "_selected_action": ["9" * 30, "²"], "index": "0"},
+    {"action": "\0", "_selected_action": "1"},
+    {"pasted": "a\0b", "add": ["\0", "x"], "remove": "-1"},
+    {"status": "\0", "after": "9" * 5000, "revoke": "²", "end": "1.5"},
+    {
+        "name": "\0",
+        "username": "\0",
+        "email": "\0",
+        "owner": "abc",
+        "group": "abc",
+        "groups": "x",
+        "days": "²",
+    },
+)
+
+
+class TestNonsense:
+    @pytest.fixture
+    def site(self, staff, sensor, greenhouse) -> Client:
+        client = Client()
+        client.force_login(staff.user)
+        return client
+
+    @pytest.mark.parametrize(
+        "route",
+        sorted(
+            route.removeprefix("admin/")
+            for route in {*routes(get_resolver().url_patterns, "")}
+            if route.startswith("admin/")
+        ),
+    )
+    def test_no_address_fails_at_it(self, site, route, alice, sensor, greenhouse):
+        if route in ("logout/", "password_change/"):
+            return
+        for number in IDS if PARAMETER.search(route) else IDS[:1]:
+            self.answers(site.get, f"/admin/{PARAMETER.sub(number, route)}")
+        ids = {"device": sensor.id, "devicegroup": greenhouse.pk, "user": alice.user.pk}
+        model = route.split("/")[1] if "/" in route else ""
+        path = f"/admin/{PARAMETER.sub(str(ids.get(model, 1)), route)}"
+        is_list = route.endswith("/export/") or (model and route.count("/") == 2)
+        for query in (*QUERIES, *(LISTED if is_list else ())):
+            self.answers(site.get, f"{path}?{query}")
+        for junk in JUNK:
+            self.answers(site.post, path, junk)
+
+    def answers(self, ask, path: str, *posted) -> None:
+        """Below 500, whether a store is embedded or not; a store that is away is 503."""
+        assert ask(path, *posted).status_code < 500, (path, posted)
+
+    def test_a_list_that_cannot_be_asked_for_leads_back_to_itself(self, site):
+        for path in ("devices/device/", "devices/device/export/", "accounts/user/", "auth/group/"):
+            for query in ("foo=1", "id__exact=abc", "name__regex=(", "last_login__year=0"):
+                answer = site.get(f"/admin/{path}?{query}")
+                assert answer.headers.get("Location") == f"/admin/{path}?e=1", (path, query)
 
 
 class TestFiles:

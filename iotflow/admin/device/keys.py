@@ -1,6 +1,7 @@
 """The device's keys: made with a label and a validity and shown once, ended at once."""
 
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from django import forms
@@ -14,7 +15,10 @@ from accounts.requests import current_actor
 from devices import services
 from devices.models import ApiKey, Device
 from devices.presence import keys_last_used
+from iotflow.lib import ids
 from iotflow.lib.errors import Conflict
+
+ENDED_SHOWN = 100
 
 COLOURS = {
     ApiKey.State.VALID: "ok",
@@ -52,10 +56,10 @@ class KeyForm(forms.Form):
 def content(request: HttpRequest, device: Device) -> dict[str, Any] | HttpResponse:
     """A POST makes a key, or ends the one that `revoke` names."""
     if request.method != "POST":
-        return {"form": KeyForm(), "keys": _rows(device)}
+        return {"form": KeyForm(), **_keys(device)}
     actor = current_actor(request)
     if "revoke" in request.POST:
-        api_key = get_object_or_404(device.keys, pk=_number(request.POST["revoke"]))
+        api_key = get_object_or_404(device.keys, pk=ids.number(request.POST["revoke"]))
         services.revoke_key(api_key=api_key, actor=actor)
         messages.success(request, f"Key {api_key} has ended.")
         return redirect(request.path)
@@ -67,17 +71,17 @@ def content(request: HttpRequest, device: Device) -> dict[str, Any] | HttpRespon
             form = KeyForm()
         except Conflict as error:
             form.add_error(None, str(error.detail))
-    return {"form": form, "keys": _rows(device), "secret": secret}
+    return {"form": form, **_keys(device), "secret": secret}
 
 
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
-
-
-def _rows(device: Device) -> list[dict[str, Any]]:
-    keys, now = list(device.keys.all()), timezone.now()
+def _keys(device: Device) -> dict[str, Any]:
+    """All that may still open something, and the newest of those that have ended."""
+    now = timezone.now()
+    open_ones = list(ApiKey.objects.filter(device=device).unended(now))
+    ended = device.keys.exclude(pk__in=[one.pk for one in open_ones])
+    keys = [*open_ones, *ended[:ENDED_SHOWN]]
     used = keys_last_used(keys)
-    return [
+    rows = [
         {
             "key": one,
             "state": (state := one.state(now)).value,
@@ -85,5 +89,6 @@ def _rows(device: Device) -> list[dict[str, Any]]:
             "may_end": state in (ApiKey.State.VALID, ApiKey.State.PENDING),
             "last_used": used[one.pk],
         }
-        for one in keys
+        for one in sorted(keys, key=attrgetter("pk"), reverse=True)
     ]
+    return {"keys": rows, "ended_shown": ENDED_SHOWN, "ended_count": ended.count()}

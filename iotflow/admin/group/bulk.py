@@ -9,6 +9,7 @@ from accounts.permissions import may_change
 from accounts.requests import current_actor, current_user
 from devices import services
 from devices.models import Device, DeviceGroup
+from iotflow.lib import ids
 
 CHUNK = 200
 
@@ -19,11 +20,11 @@ def content(request: HttpRequest, group: DeviceGroup) -> JsonResponse:
     Answers how many have `changed` in this call, how many were looked at (`done`), how many there
     are in all, and `after` for the next call, null at the end.
     """
-    status, after = request.POST.get("status", ""), request.POST.get("after", "0")
-    if request.method != "POST" or status not in Device.Status or not after.isdecimal():
+    status, after = request.POST.get("status", ""), ids.number(request.POST.get("after", "0"))
+    if request.method != "POST" or status not in Device.Status or after is None:
         return JsonResponse({"error": "Say which status, by POST."}, status=400)
     members: Any = group.devices.order_by("pk")
-    devices = list(members.filter(pk__gt=int(after))[:CHUNK])
+    devices = list(members.filter(pk__gt=after)[:CHUNK])
     user = current_user(request)
     if not all(may_change(user, device) for device in devices):
         raise PermissionDenied

@@ -8,7 +8,8 @@ from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
-from accounts.requests import current_actor
+from accounts.permissions import may_change
+from accounts.requests import current_actor, current_user
 from devices import services
 from devices.models import Device, DeviceGroup
 from iotflow.lib import ids
@@ -29,6 +30,7 @@ def content(request: HttpRequest, group: DeviceGroup) -> dict[str, Any] | HttpRe
         "wanted": wanted,
         "found": _others(group).matching(wanted)[:FOUND_MAX] if wanted else [],
         "statuses": Device.Status.choices,
+        "may_change_devices": may_change(current_user(request), Device(owner_id=group.owner_id)),
     }
 
 
@@ -39,11 +41,13 @@ def _change(request: HttpRequest, group: DeviceGroup) -> HttpResponse:
         messages.success(request, f"{left} device(s) left the group.")
         return redirect(request.path)
     lines = [line.strip() for line in request.POST.get("pasted", "").splitlines()]
-    lines = [*dict.fromkeys(filter(None, (*lines, *request.POST.getlist("add"))))]
+    lines = [*dict.fromkeys(filter(None, lines))]
     if len(lines) > PASTED_MAX:
         messages.error(request, f"At most {PASTED_MAX:,} lines at once; these are {len(lines):,}.")
         return redirect(request.path)
-    devices, unknown = _named(group, lines)
+    named, unknown = _named(group, lines)
+    ticked = _of_owner(group).filter(pk__in=_numbers(request.POST.getlist("add")))
+    devices = {*named, *ticked}
     joined = services.add_all_to_group(group=group, devices=devices, actor=actor)
     messages.success(request, f"{joined} device(s) joined, {len(devices) - joined} were in it.")
     if unknown:
@@ -55,20 +59,25 @@ def _change(request: HttpRequest, group: DeviceGroup) -> HttpResponse:
 def _named(group: DeviceGroup, lines: list[str]) -> tuple[list[Device], list[str]]:
     """The devices of the group's owner that the lines name, and the lines that name none."""
     found: dict[str, Device] = {}
-    for first in range(0, len(lines), CHUNK):
-        some = lines[first : first + CHUNK]
+    askable = [line for line in lines if "\0" not in line]  # PostgreSQL's text has no NUL
+    for first in range(0, len(askable), CHUNK):
+        some = askable[first : first + CHUNK]
         named = Q(name__in=some) | Q(pk__in=_numbers(some))
-        for device in Device.objects.filter(named, owner=group.owner_id):
-            found[device.name] = found[str(device.pk)] = device
+        for device in _of_owner(group).filter(named):
+            found[device.name] = device
+            found.setdefault(str(device.pk), device)
     return [*{found[line] for line in lines if line in found}], [
         line for line in lines if line not in found
     ]
 
 
 def _numbers(texts: list[str]) -> list[int]:
-    digits = (text for text in texts if text.isascii() and text.isdigit() and len(text) < 20)
-    return [number for text in digits if (number := int(text)) <= ids.MAX]
+    return [number for text in texts if (number := ids.number(text)) is not None]
+
+
+def _of_owner(group: DeviceGroup) -> Any:
+    return Device.objects.filter(owner=group.owner_id)
 
 
 def _others(group: DeviceGroup) -> Any:
-    return Device.objects.filter(owner=group.owner_id).exclude(groups=group).order_by("name")
+    return _of_owner(group).exclude(groups=group).order_by("name")
