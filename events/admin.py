@@ -31,6 +31,7 @@ from events import browse as browsing
 from events import exports, selectors, sinks
 from events.kinds import Kind, Severity
 from events.models import Alert, DeviceConfig, EventLog, Outbox, ReportedConfig
+from events.querysets import EventLogs
 from iotflow.lib import ids
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.jsondiff import diff
@@ -173,30 +174,43 @@ class EventLogAdmin(ReadOnly):
             number = UUID(object_id)
         except ValueError:
             raise Http404 from None
-        browse = self._asked_or_all(request)
         try:
-            with sinks.guarded(browse.seconds):
+            with sinks.guarded():
                 event = visible.filter(pk=number).first()
-                if event is None:
-                    raise Http404
-                newer, older = browsing.neighbours(event, browse, visible)
         except StoreAway:
             return {"title": "Event", "is_away": True}
+        if event is None:
+            raise Http404
+        browse = self._asked_or_all(request)
         return {
             "title": str(event),
             "original": event,
             "event": event,
             "payload": json.dumps(event.payload, indent=2, ensure_ascii=False, sort_keys=True),
             "changes": changes(event.payload),
-            "newer": newer,
-            "older": older,
+            "beside": self._beside(event, browse, visible),
             "query": urlencode(browse.asked),
         }
 
+    def _beside(
+        self, event: EventLog, browse: browsing.Browse, visible: EventLogs
+    ) -> tuple[UUID | None, UUID | None] | None:
+        """Its neighbours; None where they cannot be known now."""
+        try:
+            with sinks.guarded(browse.seconds):
+                browse = browsing.bounded(browse, visible)
+                return browsing.neighbours(event, browse, visible)
+        except StoreAway:
+            return None
+
     def _asked_or_all(self, request: HttpRequest) -> browsing.Browse:
-        """What the list was narrowed to; everything where the query string says nonsense."""
+        """What the list was narrowed to, of all times where an index finds it.
+
+        Everything where the query string says nonsense.
+        """
         query = request.GET.copy()
-        query.setdefault("start_time", "-3650d")
+        if not any(query.get(name, "").strip() for name in browsing.UNINDEXED):
+            query.setdefault("start_time", "-3650d")
         try:
             return browsing.parse(query)
         except ValidationError:

@@ -24,6 +24,7 @@ PAGE = 50
 SEARCHED_MAX = 50_000  # documents that a free text is looked for in
 UNUSED_SHARE = 0.5  # of them that need not be used up: coming nearer takes more counting
 SEARCH_SECONDS = 5.0  # that a page with a free text may take
+UNINDEXED = ("address", "q")  # what is looked for event by event
 NAMES = ("start_time", "end_time", "severity", "kind", "device_id", "user_id", "address", "q")
 
 
@@ -125,14 +126,14 @@ def neighbours(
     event: EventLog, browse: Browse, visible: EventLogs
 ) -> tuple[UUID | None, UUID | None]:
     """The ids of the next newer and the next older event of those asked for; None at an end."""
-    asked = browse.parameters
+    asked, span = browse.parameters, browse.parameters.span
     asked.filters.queryset = visible
     events, at = asked.filters.qs, to_ms(event.time)
     newer = events.filter(Q(time__gt=event.time) | Q(time=event.time, id__gt=event.id))
     older = events.older_than(event.time, event.id)
     return (
-        _first(newer.order_by("time", "id"), later_slices(at, asked.span.end)),
-        _first(older.newest_first(), slices(asked.span.start, at)),
+        _first(newer.order_by("time", "id"), later_slices(max(at, span.start), span.end)),
+        _first(older.newest_first(), slices(span.start, min(at, span.end))),
     )
 
 
