@@ -119,6 +119,8 @@ class EventLogAdmin(ReadOnly):
                 browse = browsing.bounded(browse, visible)
         except ValidationError as error:
             return HttpResponseBadRequest(f"{error.detail}")
+        except sinks.TookTooLong as error:
+            return HttpResponseBadRequest(str(error))
         answer = StreamingHttpResponse(
             exports.lines(form, browsing.pages(browse, visible)),
             content_type=exports.FORMATS[form],
@@ -156,6 +158,8 @@ class EventLogAdmin(ReadOnly):
         except ValidationError as error:
             texts = [f"{name}: {one}" for name, some in dict(error.detail).items() for one in some]  # type: ignore[arg-type]
             return {**context, "errors": texts}
+        except sinks.TookTooLong as error:
+            return {**context, "errors": [str(error)]}
         except StoreAway:
             waiting = Outbox.objects.order_by("-id")[:WAITING_SHOWN]
             return {**context, "is_away": True, "waiting": waiting, "count": Outbox.objects.count()}

@@ -23,8 +23,8 @@ from iotflow.lib.timeparse import to_datetime, to_ms
 PAGE = 50
 SEARCHED_MAX = 50_000  # documents that a free text is looked for in
 UNUSED_SHARE = 0.5  # of them that need not be used up: coming nearer takes more counting
-SEARCH_SECONDS = 5.0  # that a page with a free text may take
 UNINDEXED = ("address", "q")  # what is looked for event by event
+SEARCH_SECONDS = 5.0  # that this may take
 NAMES = ("start_time", "end_time", "severity", "kind", "device_id", "user_id", "address", "q")
 
 
@@ -53,7 +53,7 @@ class Browse:
     @property
     def seconds(self) -> float | None:
         """How long it may take; None: what is usual."""
-        return SEARCH_SECONDS if "q" in self.asked else None
+        return SEARCH_SECONDS if any(name in self.asked for name in UNINDEXED) else None
 
 
 def parse(query: QueryDict, limit: int = PAGE) -> Browse:
