@@ -192,6 +192,15 @@ class TestUser:
             assert part in text
         assert "Keys of devices" in page(site, f"accounts/user/{alice.user.pk}/removal/")
 
+    def test_what_they_did_to_others_things_is_theirs_and_what_others_did_is_not(
+        self, site, alice, staff, sensor
+    ):
+        site.post(f"/admin/devices/device/{sensor.id}/status/", {"status": "maintenance"})
+        change = EventLog.objects.get(kind="device.status_changed")
+        link = f"/admin/events/eventlog/{change.pk}/change/"
+        assert link in page(site, f"accounts/user/{staff.user.pk}/overview/")
+        assert link not in page(site, f"accounts/user/{alice.user.pk}/overview/")
+
     def test_their_tokens_end(self, site, alice):
         Token.objects.create(alice.user)
         path = f"/admin/accounts/user/{alice.user.pk}/overview/"
