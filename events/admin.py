@@ -1,6 +1,7 @@
 """The event log in the admin site: to look at, never to change, and never counted."""
 
 import json
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -35,9 +36,11 @@ from events.querysets import EventLogs
 from iotflow.lib import ids
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.jsondiff import diff
+from iotflow.lib.timeparse import format_datetime
 
 WAITING_SHOWN = 20
 EXPORT_PAGE = 1000
+REQUEST_LASTS = timedelta(hours=1)  # at most, imports too; an index leads to the times alone
 
 
 class NumberFilter(TextFilter):
@@ -193,6 +196,7 @@ class EventLogAdmin(ReadOnly):
             "payload": json.dumps(event.payload, indent=2, ensure_ascii=False, sort_keys=True),
             "changes": changes(event.payload),
             "beside": self._beside(event, browse, visible),
+            "same_request": urlencode(same_request(event)),
             "query": urlencode(browse.asked),
         }
 
@@ -219,6 +223,15 @@ class EventLogAdmin(ReadOnly):
             return browsing.parse(query)
         except ValidationError:
             return browsing.parse(QueryDict("start_time=-3650d"))
+
+
+def same_request(event: EventLog) -> dict[str, str | None]:
+    """What to ask the list for to see all that one request did."""
+    return {
+        "request_id": event.request_id,
+        "start_time": format_datetime(event.time - REQUEST_LASTS),
+        "end_time": format_datetime(event.time + REQUEST_LASTS),
+    }
 
 
 def changes(payload: dict[str, Any]) -> list[tuple[str, str, str]]:

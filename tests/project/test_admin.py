@@ -2,6 +2,8 @@
 
 import re
 from datetime import timedelta
+from html import unescape
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Permission
@@ -10,7 +12,7 @@ from django.utils import timezone
 
 from accounts.models import Token, User
 from devices.models import ApiKey, Device, DeviceGroup, GroupMembership
-from events import browse, log
+from events import browse, context, log
 from events.kinds import Kind, Severity
 from events.models import DeviceConfig, EventLog
 from iotflow.lib.errors import StoreAway
@@ -413,6 +415,21 @@ class TestEvents:
         for message, rel in (("something (054)", "prev"), ("something (046)", "next")):
             beside = EventLog.objects.get(message=message)
             assert f'rel="{rel}" href="/admin/events/eventlog/{beside.pk}/change/' in text
+
+    def test_an_old_event_leads_to_all_that_its_request_did(self, site):
+        time = timezone.now() - timedelta(days=40)
+        for n, name in enumerate(("one", "one", "other")):
+            origin = context.Origin("192.0.2.1", name)
+            moment = time + timedelta(seconds=n)
+            happened = log.event(
+                uuid4(), Kind.USER_LOGIN, f"something ({n})", actor="x", time=moment, origin=origin
+            )
+            EventLog.objects.create(**happened)
+        event = EventLog.objects.get(message="something (0)")
+        text = page(site, f"events/eventlog/{event.pk}/change/")
+        [query] = re.findall(r'eventlog/\?(request_id=[^"]+)"', text)
+        found = page(site, f"events/eventlog/?{unescape(query)}")
+        assert re.findall(r"something \((\d)\)", found) == ["1", "0"]
 
     def beside(self, site, n: int, **query) -> set[str]:
         event = EventLog.objects.get(message=f"something ({n:03})")
