@@ -1,6 +1,7 @@
 """The event log in the admin site: to look at, never to change, and never counted."""
 
 import json
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -31,12 +32,15 @@ from events import browse as browsing
 from events import exports, selectors, sinks
 from events.kinds import Kind, Severity
 from events.models import Alert, DeviceConfig, EventLog, Outbox, ReportedConfig
+from events.querysets import EventLogs
 from iotflow.lib import ids
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.jsondiff import diff
+from iotflow.lib.timeparse import format_datetime
 
 WAITING_SHOWN = 20
 EXPORT_PAGE = 1000
+REQUEST_LASTS = timedelta(hours=1)  # at most, imports too; an index leads to the times alone
 
 
 class NumberFilter(TextFilter):
@@ -118,6 +122,8 @@ class EventLogAdmin(ReadOnly):
                 browse = browsing.bounded(browse, visible)
         except ValidationError as error:
             return HttpResponseBadRequest(f"{error.detail}")
+        except sinks.TookTooLong as error:
+            return HttpResponseBadRequest(str(error))
         answer = StreamingHttpResponse(
             exports.lines(form, browsing.pages(browse, visible)),
             content_type=exports.FORMATS[form],
@@ -155,6 +161,8 @@ class EventLogAdmin(ReadOnly):
         except ValidationError as error:
             texts = [f"{name}: {one}" for name, some in dict(error.detail).items() for one in some]  # type: ignore[arg-type]
             return {**context, "errors": texts}
+        except sinks.TookTooLong as error:
+            return {**context, "errors": [str(error)]}
         except StoreAway:
             waiting = Outbox.objects.order_by("-id")[:WAITING_SHOWN]
             return {**context, "is_away": True, "waiting": waiting, "count": Outbox.objects.count()}
@@ -173,34 +181,57 @@ class EventLogAdmin(ReadOnly):
             number = UUID(object_id)
         except ValueError:
             raise Http404 from None
-        browse = self._asked_or_all(request)
         try:
-            with sinks.guarded(browse.seconds):
+            with sinks.guarded():
                 event = visible.filter(pk=number).first()
-                if event is None:
-                    raise Http404
-                newer, older = browsing.neighbours(event, browse, visible)
         except StoreAway:
             return {"title": "Event", "is_away": True}
+        if event is None:
+            raise Http404
+        browse = self._asked_or_all(request)
         return {
             "title": str(event),
             "original": event,
             "event": event,
             "payload": json.dumps(event.payload, indent=2, ensure_ascii=False, sort_keys=True),
             "changes": changes(event.payload),
-            "newer": newer,
-            "older": older,
+            "beside": self._beside(event, browse, visible),
+            "same_request": urlencode(same_request(event)),
             "query": urlencode(browse.asked),
         }
 
+    def _beside(
+        self, event: EventLog, browse: browsing.Browse, visible: EventLogs
+    ) -> tuple[UUID | None, UUID | None] | None:
+        """Its neighbours; None where they cannot be known now."""
+        try:
+            with sinks.guarded(browse.seconds):
+                browse = browsing.bounded(browse, visible)
+                return browsing.neighbours(event, browse, visible)
+        except StoreAway:
+            return None
+
     def _asked_or_all(self, request: HttpRequest) -> browsing.Browse:
-        """What the list was narrowed to; everything where the query string says nonsense."""
+        """What the list was narrowed to, of all times where an index finds it.
+
+        Everything where the query string says nonsense.
+        """
         query = request.GET.copy()
-        query.setdefault("start_time", "-3650d")
+        if not any(query.get(name, "").strip() for name in browsing.UNINDEXED):
+            query.setdefault("start_time", "-3650d")
         try:
             return browsing.parse(query)
         except ValidationError:
             return browsing.parse(QueryDict("start_time=-3650d"))
+
+
+def same_request(event: EventLog) -> dict[str, str | None]:
+    """What to ask the list for to see all that one request did."""
+    return {
+        "request_id": event.request_id,
+        "start_time": format_datetime(event.time - REQUEST_LASTS),
+        "end_time": format_datetime(event.time + REQUEST_LASTS),
+    }
 
 
 def changes(payload: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -23,8 +23,9 @@ from iotflow.lib.timeparse import to_datetime, to_ms
 PAGE = 50
 SEARCHED_MAX = 50_000  # documents that a free text is looked for in
 UNUSED_SHARE = 0.5  # of them that need not be used up: coming nearer takes more counting
-SEARCH_SECONDS = 5.0  # that a page with a free text may take
-NAMES = ("start_time", "end_time", "severity", "kind", "device_id", "user_id", "address", "q")
+UNINDEXED = ("address", "request_id", "q")  # what is looked for event by event
+SEARCH_SECONDS = 5.0  # that this may take
+NAMES = ("start_time", "end_time", "severity", "kind", "device_id", "user_id", *UNINDEXED)
 
 
 class BrowseFilter(EventFilter):
@@ -34,9 +35,7 @@ class BrowseFilter(EventFilter):
     q = django_filters.CharFilter(max_length=200, method="search")
 
     def search(self, events: EventLogs, name: str, text: str) -> EventLogs:
-        return events.filter(
-            Q(message__icontains=text) | Q(actor__icontains=text) | Q(request_id=text)
-        )
+        return events.filter(Q(message__icontains=text) | Q(actor__icontains=text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class Browse:
     @property
     def seconds(self) -> float | None:
         """How long it may take; None: what is usual."""
-        return SEARCH_SECONDS if "q" in self.asked else None
+        return SEARCH_SECONDS if any(name in self.asked for name in UNINDEXED) else None
 
 
 def parse(query: QueryDict, limit: int = PAGE) -> Browse:
@@ -125,14 +124,14 @@ def neighbours(
     event: EventLog, browse: Browse, visible: EventLogs
 ) -> tuple[UUID | None, UUID | None]:
     """The ids of the next newer and the next older event of those asked for; None at an end."""
-    asked = browse.parameters
+    asked, span = browse.parameters, browse.parameters.span
     asked.filters.queryset = visible
     events, at = asked.filters.qs, to_ms(event.time)
     newer = events.filter(Q(time__gt=event.time) | Q(time=event.time, id__gt=event.id))
     older = events.older_than(event.time, event.id)
     return (
-        _first(newer.order_by("time", "id"), later_slices(at, asked.span.end)),
-        _first(older.newest_first(), slices(asked.span.start, at)),
+        _first(newer.order_by("time", "id"), later_slices(max(at, span.start), span.end)),
+        _first(older.newest_first(), slices(span.start, min(at, span.end))),
     )
 
 

@@ -55,6 +55,7 @@ class EventLog(models.Model):
             models.Index(fields=["severity", "-time", "-id"], name="event_by_severity"),
             models.Index(fields=["device_id", "-time", "-id"], name="event_by_device"),
             models.Index(fields=["user_id", "-time", "-id"], name="event_by_user"),
+            models.Index(fields=["actor", "-time", "-id"], name="event_by_actor"),
         ]
 
     def __str__(self) -> str:

@@ -17,20 +17,27 @@ SLICE_GROWTH = 8
 def page(visible: EventLogs, asked: EventParameters) -> tuple[list[EventLog], str | None]:
     """Of what is visible, the events asked for, newest first; and the next page's cursor."""
     asked.filters.queryset = visible
-    events, start, end = asked.filters.qs.newest_first(), asked.span.start, asked.span.end
+    events, start, end = asked.filters.qs, asked.span.start, asked.span.end
     until = end
     if (cursor := asked.cursor) is not None:
         events = events.older_than(cursor.time, cursor.event_id)
         start, end, until = cursor.start, cursor.end, to_ms(cursor.time)
+    rows = newest(events, start, until, asked.limit + 1)
+    if len(rows) <= asked.limit:
+        return rows, None
+    last = rows[asked.limit - 1]
+    return rows[: asked.limit], EventCursor(start, end, last.time, last.id).encode()
+
+
+def newest(events: EventLogs, start: int, end: int, most: int) -> list[EventLog]:
+    """The newest of these events, `most` of them, from `start` to `end`, in ms and included."""
     rows: list[EventLog] = []
-    for low, high in slices(start, until):
-        rows += events.between(to_datetime(low), to_datetime(high) + REST_OF_MS)[
-            : asked.limit + 1 - len(rows)
-        ]
-        if len(rows) > asked.limit:
-            last = rows[asked.limit - 1]
-            return rows[: asked.limit], EventCursor(start, end, last.time, last.id).encode()
-    return rows, None
+    for low, high in slices(start, end):
+        part = events.newest_first().between(to_datetime(low), to_datetime(high) + REST_OF_MS)
+        rows += part[: most - len(rows)]
+        if len(rows) == most:
+            break
+    return rows
 
 
 def slices(start: int, end: int, growth: int = SLICE_GROWTH) -> Iterator[tuple[int, int]]:

@@ -17,6 +17,7 @@ from pymongo.errors import BulkWriteError, PyMongoError
 
 from events.models import EventLog
 from iotflow.lib.breaker import Breaker
+from iotflow.lib.errors import StoreAway
 
 DUPLICATE_KEY = 11000
 breaker = Breaker("MongoDB", PyMongoError, failures=2, pause=1.0)
@@ -24,22 +25,46 @@ breaker = Breaker("MongoDB", PyMongoError, failures=2, pause=1.0)
 Document = dict[str, Any]
 
 
+class TookTooLong(StoreAway):
+    """What was asked for takes longer than it may; the store is there for everything else."""
+
+    def __init__(self) -> None:
+        super().__init__(breaker.store)
+
+    def __str__(self) -> str:
+        return "This took too long: narrow the range, or filter."
+
+
 @contextmanager
 def guarded(seconds: float | None = None) -> Iterator[None]:
-    """Run what the ORM does with documents, in `seconds` at most, or MONGODB_TIMEOUT_MS for each.
+    """Run what the ORM does with documents, in MONGODB_TIMEOUT_MS each.
 
-    StoreAway when MongoDB is, at once where known. A unique constraint's IntegrityError passes
-    through.
+    StoreAway when MongoDB is, at once where known. What may be slow is given `seconds` for all of
+    it, and is TookTooLong where it takes longer while MongoDB is there. A unique constraint's
+    IntegrityError passes through.
     """
-    with breaker.guard(), _limited(seconds):
+    with breaker.guard():
         try:
-            yield
-        except IntegrityError:
-            raise
-        except DatabaseError as error:  # Django's backend wraps the driver's
-            if isinstance(error.__cause__, PyMongoError):
-                raise error.__cause__ from error
-            raise
+            with _limited(seconds), _driver_errors():
+                yield
+        except PyMongoError as error:
+            if seconds is None or not error.timeout:
+                raise
+            _database().client.admin.command("ping")  # a server that hangs does not answer it
+            raise TookTooLong from error
+
+
+@contextmanager
+def _driver_errors() -> Iterator[None]:
+    """What Django's backend wraps is the driver's error again."""
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except DatabaseError as error:
+        if isinstance(error.__cause__, PyMongoError):
+            raise error.__cause__ from error
+        raise
 
 
 def deliver(documents: Sequence[Document], seconds: float | None = None) -> None:

@@ -4,8 +4,11 @@ import time
 import uuid
 
 import pytest
+from django.test import Client
 
-from events import outbox
+from events import browse, outbox, sinks
+from events.kinds import Kind
+from events.log import happened
 from events.models import DeviceConfig, EventLog, Outbox
 from iotflow.lib.errors import StoreAway
 from tests.services import eventually, hung, killed
@@ -57,6 +60,39 @@ def test_mongo_away_is_a_503_within_a_second(away, alice, staff, sensor):
     assert DeviceConfig.objects.count() == 2
     assert EventLog.objects.filter(kind="device.config_changed").count() == 2
     assert not EventLog.objects.filter(kind="device.config_reported").exists()
+
+
+def test_a_search_that_takes_too_long_is_said_and_is_no_absence(staff, monkeypatch):
+    site, path = Client(), "/admin/events/eventlog/"
+    site.force_login(staff.user)
+    event = EventLog.objects.create(**happened(Kind.USER_LOGIN, "logged in"))
+    for seconds, said in ((0.001, True), (browse.SEARCH_SECONDS, False)):
+        monkeypatch.setattr(browse, "SEARCH_SECONDS", seconds)
+        for query in ("q=logged", "address=192.0.2.1", "q=logged&start_time=-3650d"):
+            answer = site.get(f"{path}?{query}")
+            assert answer.status_code == 200
+            assert ("This took too long" in answer.content.decode()) is said
+            file = site.get(f"{path}export/?{query}")
+            text = b"".join(file) if file.status_code == 200 else file.content
+            assert (b"This took too long" in text) is said
+            answer = site.get(f"{path}{event.pk}/change/?{query}")
+            assert answer.status_code == 200
+            assert ("is not known now" in answer.content.decode()) is said
+        assert not sinks.breaker.is_open
+
+
+@pytest.mark.parametrize("away", [killed, hung])
+def test_a_search_tells_a_store_that_is_away_from_a_slow_one(away, staff, monkeypatch):
+    monkeypatch.setattr(browse, "SEARCH_SECONDS", 1.0)
+    site = Client()
+    site.force_login(staff.user)
+    with away("mongo"):
+        for _ in range(3):
+            started = time.monotonic()
+            assert site.get("/admin/events/eventlog/?q=logged").status_code == 503
+            assert time.monotonic() - started < 3
+        assert sinks.breaker.is_open
+    eventually(lambda: site.get("/admin/events/eventlog/?q=logged").status_code == 200)
 
 
 def test_redis_away_leaves_the_figures_that_do_not_need_it(staff, sensor):

@@ -9,7 +9,8 @@ from django.db import connections
 from django.test import Client
 
 from devices.services import rotate_key, set_status
-from events import outbox, sinks
+from events import admin, log, outbox, sinks
+from events.kinds import Kind
 from events.models import EventLog, Outbox
 from iotflow.lib.errors import StoreAway
 from telemetry.backfill import Backfill, Sample
@@ -98,6 +99,25 @@ class TestMongoAway:
         kinds = list(EventLog.objects.values_list("kind", flat=True))
         assert kinds.count("user.registered") == 3
         assert kinds.count("telemetry.submitted") == 22
+
+    def test_an_export_of_events_that_breaks_off_says_so_in_its_last_line(self, staff, monkeypatch):
+        monkeypatch.setattr(admin, "EXPORT_PAGE", 3)
+        site = Client()
+        site.force_login(staff.user)
+        for n in range(10):
+            log.record(Kind.USER_LOGIN, f"something ({n})")
+        path = "/admin/events/eventlog/export/?kind=user.login&format="
+        exports = {form: iter(site.get(f"{path}{form}")) for form in ("csv", "ndjson")}
+        begun = {"csv": next(exports["csv"]), "ndjson": b""}  # the header
+        for form, lines in exports.items():
+            begun[form] += next(lines)
+        with killed("mongo"):
+            rest = {form: b"".join(lines) for form, lines in exports.items()}
+        for form in exports:
+            *lines, last = (begun[form] + rest[form]).decode().splitlines()
+            assert len(lines) == (4 if form == "csv" else 3)
+            assert "error: MongoDB did not answer in time." in last
+        eventually(lambda: site.get("/admin/events/eventlog/").status_code == 200)
 
     def test_an_event_delivered_twice_is_one_event(self, sensor):
         document = {

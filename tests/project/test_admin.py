@@ -1,16 +1,21 @@
 """The admin site, as staff use it."""
 
 import re
+from datetime import timedelta
+from html import unescape
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Permission
 from django.test import Client
+from django.utils import timezone
 
 from accounts.models import Token, User
 from devices.models import ApiKey, Device, DeviceGroup, GroupMembership
-from events import log
+from events import browse, context, log
 from events.kinds import Kind, Severity
 from events.models import DeviceConfig, EventLog
+from iotflow.lib.errors import StoreAway
 from tests.api import Api
 
 
@@ -393,8 +398,6 @@ class TestEvents:
     def test_a_text_is_looked_for_in_the_newest_events_only_and_it_says_so(
         self, site, many, monkeypatch
     ):
-        from events import browse
-
         monkeypatch.setattr(browse, "SEARCHED_MAX", 30)
         text = page(site, "events/eventlog/", q="something")
         assert "There are more than 30 events in this range" in text
@@ -408,6 +411,52 @@ class TestEvents:
         for message, rel in (("something (054)", "prev"), ("something (046)", "next")):
             beside = EventLog.objects.get(message=message)
             assert f'rel="{rel}" href="/admin/events/eventlog/{beside.pk}/change/' in text
+
+    def test_an_old_event_leads_to_all_that_its_request_did(self, site):
+        time = timezone.now() - timedelta(days=40)
+        for n, name in enumerate(("one", "one", "other")):
+            origin = context.Origin("192.0.2.1", name)
+            moment = time + timedelta(seconds=n)
+            happened = log.event(
+                uuid4(), Kind.USER_LOGIN, f"something ({n})", actor="x", time=moment, origin=origin
+            )
+            EventLog.objects.create(**happened)
+        event = EventLog.objects.get(message="something (0)")
+        text = page(site, f"events/eventlog/{event.pk}/change/")
+        [query] = re.findall(r'eventlog/\?(request_id=[^"]+)"', text)
+        found = page(site, f"events/eventlog/?{unescape(query)}")
+        assert re.findall(r"something \((\d)\)", found) == ["1", "0"]
+
+    def beside(self, site, n: int, **query) -> set[str]:
+        event = EventLog.objects.get(message=f"something ({n:03})")
+        text = page(site, f"events/eventlog/{event.pk}/change/", **query)
+        found = re.findall(r'rel="(?:prev|next)" href="/admin/events/eventlog/([^/]+)/', text)
+        return set(EventLog.objects.filter(pk__in=found).values_list("message", flat=True))
+
+    def test_what_no_index_finds_is_looked_for_beside_an_event_in_the_range_of_its_list(
+        self, site, many, monkeypatch
+    ):
+        EventLog.objects.exclude(device_id=None).update(address="192.0.2.1")
+        EventLog.objects.filter(message="something (000)").update(
+            time=timezone.now() - timedelta(days=2)
+        )
+        beside = self.beside(site, 1, kind="device.registered")
+        assert beside == {"something (000)", "something (002)"}
+        for query in ({"q": "something ("}, {"address": "192.0.2.1"}):
+            assert self.beside(site, 1, **query) == {"something (002)"}
+        monkeypatch.setattr(browse, "SEARCHED_MAX", 30)
+        [found] = self.beside(site, 1, q="something")
+        assert found >= "something (090)"
+
+    def test_an_event_is_shown_where_its_neighbours_cannot_be_known(self, site, many, monkeypatch):
+        def away(*arguments):
+            raise StoreAway("MongoDB")
+
+        event = EventLog.objects.get(message="something (050)")
+        monkeypatch.setattr(browse, "neighbours", away)
+        text = page(site, f"events/eventlog/{event.pk}/change/", q="050")
+        assert "something (050)" in text
+        assert "Which events are beside it is not known now" in text
 
     @pytest.mark.parametrize("form", ["csv", "ndjson"])
     def test_all_that_is_asked_for_goes_into_a_file(self, site, many, form, monkeypatch):

@@ -12,15 +12,19 @@ from django.contrib import admin
 from django.contrib.auth.models import Group, Permission
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
+from django.db import connections
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import URLResolver, get_resolver
 from django.urls.resolvers import RoutePattern
 from django.utils import timezone
 
 from accounts.models import Token
 from devices.models import ApiKey, Device, DeviceGroup, GroupMembership
+from events import log
+from events.kinds import Kind, Severity
 from events.models import EventLog
-from iotflow.admin import device
+from iotflow.admin import dashboard, device
 from iotflow.admin.navigation import PAGES
 from iotflow.admin.roles import ROLES
 from telemetry.models import RetentionPolicy
@@ -61,13 +65,31 @@ class TestDashboard:
             assert part in text
         assert page(site, "dashboard/")
 
+    def test_many_events_are_not_sorted_to_show_the_newest(self, site, monkeypatch):
+        def shown() -> list[str]:
+            return re.findall(r"error (\d+)", page(site, "dashboard/"))
+
+        for n in range(20):
+            log.record(Kind.USER_LOGIN, f"error {n}", severity=Severity.ERROR)
+        newest = [str(n) for n in range(19, 11, -1)]
+        assert shown() == newest
+        monkeypatch.setattr(dashboard, "COUNTED_MAX", 10)
+        with CaptureQueriesContext(connections["events"]) as asked:
+            assert shown() == newest
+        [of_errors] = [
+            query["sql"]
+            for query in asked.captured_queries
+            if "error" in query["sql"] and ("ORDER BY" in query["sql"] or "$sort" in query["sql"])
+        ]
+        assert "BETWEEN" in of_errors or "$lte" in of_errors  # one slice of the day
+
     def test_its_queries_do_not_grow_with_devices_or_events(
         self, site, alice, sensor, django_assert_max_num_queries
     ):
-        """Session, user; five of devices and the outbox; nine of events; one of the store."""
+        """Session, user; five of devices and the outbox; eight of events; one of the store."""
         Device.objects.bulk_create(Device(owner=alice.user, name=f"d{n}") for n in range(200))
         page(site, "dashboard/")
-        with django_assert_max_num_queries(20):
+        with django_assert_max_num_queries(19):
             page(site, "dashboard/")
 
 
@@ -223,6 +245,15 @@ class TestUser:
         for part in ("sensor", "Greenhouse", "1 token"):
             assert part in text
         assert "API keys" in page(site, f"accounts/user/{alice.user.pk}/removal/")
+
+    def test_what_they_did_to_others_things_is_theirs_and_what_others_did_is_not(
+        self, site, alice, staff, sensor
+    ):
+        site.post(f"/admin/devices/device/{sensor.id}/status/", {"status": "maintenance"})
+        change = EventLog.objects.get(kind="device.status_changed")
+        link = f"/admin/events/eventlog/{change.pk}/change/"
+        assert link in page(site, f"accounts/user/{staff.user.pk}/overview/")
+        assert link not in page(site, f"accounts/user/{alice.user.pk}/overview/")
 
     def test_their_tokens_end(self, site, alice):
         Token.objects.create(alice.user)

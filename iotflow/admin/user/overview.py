@@ -5,7 +5,7 @@ from typing import Any
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
 
@@ -14,9 +14,10 @@ from accounts.requests import current_user
 from accounts.services import actor_name, end_tokens, set_active
 from devices.presence import presences
 from events import selectors, sinks
-from events.browse import parse
 from events.models import EventLog
 from iotflow.lib.errors import StoreAway
+from iotflow.lib.spans import NO_END
+from iotflow.lib.timeparse import now_ms, parse_ms
 
 SHOWN = 20
 ACTIVITY = "-30d"
@@ -37,17 +38,18 @@ def content(request: HttpRequest, user: User) -> dict[str, Any] | HttpResponse:
         "token_count": tokens.count(),
         "activity": _activity(request, user),
         "is_self": user == request.user,
-        "since": ACTIVITY,
     }
 
 
 def _activity(request: HttpRequest, user: User) -> list[EventLog] | None:
-    """What they did lately, newest first; None while the event log is away."""
-    query = QueryDict(f"start_time={ACTIVITY}&user_id={user.pk}")
-    visible = EventLog.objects.visible_to(request.user).filter(actor=actor_name(user))
+    """What they did lately by the name they have now, to whose things ever, newest first.
+
+    None while the event log is away.
+    """
+    events = EventLog.objects.visible_to(request.user).filter(actor=actor_name(user))
     try:
         with sinks.guarded():
-            return selectors.page(visible, parse(query, limit=SHOWN).parameters)[0]
+            return selectors.newest(events, parse_ms(ACTIVITY, now_ms()), NO_END, SHOWN)
     except StoreAway:
         return None
 

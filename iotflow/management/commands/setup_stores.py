@@ -9,6 +9,8 @@ from events import sinks
 from iotflow.lib.errors import StoreAway
 from telemetry.stores import telemetry_store
 
+INDEXED_SECONDS = 3600.0  # that a new index of a large event log may take
+
 
 class Command(BaseCommand):
     help = (
@@ -51,5 +53,6 @@ class Command(BaseCommand):
 
     def _events(self) -> None:
         sinks.ping()
-        self._migrate("events")()
-        sinks.ensure_indexes()
+        with sinks.guarded(INDEXED_SECONDS):
+            self._migrate("events")()
+            sinks.ensure_indexes()

@@ -7,6 +7,7 @@ const figures = document.getElementById("figures");
 const stale = document.getElementById("stale");
 const charts = {};
 let asOf = new Date();
+let isAsking = false;
 
 function draw() {
     const facts = document.getElementById("series");
@@ -18,7 +19,8 @@ function draw() {
 }
 
 async function refresh() {
-    if (document.hidden) return;
+    if (document.hidden || isAsking) return;
+    isAsking = true;
     try {
         const answer = await fetch(figures.dataset.address, { headers: { "X-Requested-With": "fetch" } });
         if (answer.redirected) return location.reload(); // logged out meanwhile
@@ -32,6 +34,8 @@ async function refresh() {
     } catch {
         stale.querySelector("span").textContent = asOf.toLocaleTimeString();
         stale.hidden = false;
+    } finally {
+        isAsking = false;
     }
 }
 

@@ -1,11 +1,13 @@
-/* Live: the newest page of the event log is read again every two seconds; what is new is marked. */
+/* Live: the newest page of the event log is read again every two seconds, one at a time; what is new is marked. */
 
 const EVERY_MS = 2000;
 const live = document.getElementById("live");
 let timer = null;
+let isAsking = false;
 
 async function refresh() {
-    if (document.hidden) return;
+    if (document.hidden || isAsking) return;
+    isAsking = true;
     try {
         const answer = await fetch(location.href);
         if (!answer.ok || answer.redirected) return;
@@ -17,6 +19,8 @@ async function refresh() {
         shown.replaceWith(fresh);
     } catch {
         // the server is away; the next time may find it
+    } finally {
+        isAsking = false;
     }
 }
 
