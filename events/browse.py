@@ -86,7 +86,7 @@ def bounded(browse: Browse, visible: EventLogs) -> Browse:
 def _start_of_newest(visible: EventLogs, span: Span, most: int) -> int:
     """From when on, in ms, the span has no more than `most` events, and not many fewer."""
     start, room = span.end + 1, most
-    for low, high in slices(span.start, span.end, growth=2):
+    for low, high in slices(span.start, span.end, growth=4):
         counted = _count(visible, low, high, room + 1)
         if counted > room:
             break

@@ -113,7 +113,7 @@ def test_no_page_reads_all_there_is(site, fleet, happened):
         Page(f"devices/devicegroup/{fleet['group']}/latest/", 6),
         Page(events, 2, 5),
         Page(f"{events}?start_time=-30d&severity=error", 2, 6),
-        Page(f"{events}?start_time=-30d&q=777", 2, 20),
+        Page(f"{events}?start_time=-30d&q=777", 2, 26),
         Page(f"{events}?start_time=-30d&end_time={last}", 2, 8),
         Page("search/?s=room+17&extended=1", 6),
     ]
