@@ -287,6 +287,17 @@ class TestExport:
             assert answer.streaming
             assert answer.getvalue().count(b"alice") == 51
 
+    def test_staff_in_no_role_take_their_own_and_bring_none(self, alice, sensor, make_user):
+        clerk = make_user("clerk", is_staff=True).user
+        Device.objects.create(owner=clerk, name="mine")
+        site = Client()
+        site.force_login(clerk)
+        content = exported(site, CSV)
+        assert b"mine" in content
+        assert b"alice" not in content
+        for answer in (site.get(IMPORT), uploaded(site, TABLE), site.post(CONFIRM, {})):
+            assert answer.status_code == 403
+
     def test_many_devices_do_not_fit_into_xlsx(self, site, alice, monkeypatch):
         monkeypatch.setattr(files, "XLSX_ROWS_MAX", 2)
         Device.objects.bulk_create(Device(owner=alice.user, name=f"d{n}") for n in range(3))
