@@ -14,11 +14,8 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
-from import_export.admin import ImportExportModelAdmin
-from import_export.formats.base_formats import CSV, XLSX
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, RangeDateTimeFilter
-from unfold.contrib.import_export.forms import ExportForm, ImportForm
 from unfold.decorators import action, display
 from unfold.paginator import InfinitePaginator
 from unfold.views import ChangeList
@@ -28,9 +25,9 @@ from accounts.permissions import may_change, sees_all
 from accounts.requests import current_user
 from accounts.services import actor_name
 from devices import services
+from devices.files import DeviceFiles
 from devices.models import Device, DeviceGroup, GroupMembership
 from devices.presence import presence, presences
-from devices.resources import DeviceResource
 from devices.tally import frequent_types, tally
 from events.kinds import Kind
 from iotflow.lib import ids
@@ -174,12 +171,7 @@ class Owned(CountedDeletion, Picking, ModelAdmin):
 
 
 @admin.register(Device)
-class DeviceAdmin(Memberships, ImportExportModelAdmin, Owned):
-    import_form_class = ImportForm
-    export_form_class = ExportForm
-    resource_classes = [DeviceResource]
-    formats = [CSV, XLSX]
-    import_export_change_list_template = "devices/change_list.html"
+class DeviceAdmin(Memberships, DeviceFiles, Owned):
     list_display = ["name", "device_type", "state", "is_online", "seen", "owner", "location"]
     list_filter = [
         PresenceFilter,
@@ -206,12 +198,6 @@ class DeviceAdmin(Memberships, ImportExportModelAdmin, Owned):
         ("Where and what", {"fields": ["location", "firmware_version", "hardware_version"]}),
         ("When", {"fields": ["is_online", "seen", "created_at", "updated_at"]}),
     ]
-
-    def has_import_permission(self, request: HttpRequest) -> bool:
-        return self.has_add_permission(request) and self.has_change_permission(request)
-
-    def has_export_permission(self, request: HttpRequest) -> bool:
-        return self.has_view_permission(request)
 
     def get_import_resource_kwargs(self, request: HttpRequest, **kwargs: Any) -> dict[str, Any]:
         return {"actor": actor(request)}

@@ -52,7 +52,7 @@ def register_devices(*, owner: User, rows: Iterable[Mapping[str, Any]], actor: s
     try:
         with transaction.atomic():
             devices = Device.objects.bulk_create(Device(owner=owner, **fields) for fields in rows)
-            log.record_all([_registered(device, actor) for device in devices])
+            log.record_all([registered(device, actor) for device in devices])
     except IntegrityError as error:
         _check_there(owner)
         raise Conflict("A device of this name exists.", NAME_TAKEN) from error
@@ -62,16 +62,12 @@ def register_devices(*, owner: User, rows: Iterable[Mapping[str, Any]], actor: s
 def equip_device(*, device: Device, actor: str) -> str:
     """The first key of a device just made, in the transaction that made it."""
     _, secret = _new_key(device, {})
-    record_registered(device=device, actor=actor)
+    log.record_all([registered(device, actor)])
     return secret
 
 
-def record_registered(*, device: Device, actor: str) -> None:
-    """In the transaction that made the device."""
-    log.record_all([_registered(device, actor)])
-
-
-def _registered(device: Device, actor: str) -> Document:
+def registered(device: Device, actor: str) -> Document:
+    """The event of a device just made."""
     return log.happened(
         Kind.DEVICE_REGISTERED,
         f"Device {device.name} registered",
@@ -124,40 +120,30 @@ def _change(device: Device, fields: Mapping[str, Any], actor: str) -> Device:
 def announce_change(*, device: Device, before: Mapping[str, Any], actor: str) -> None:
     """What follows from a saved change, in its transaction. `before` holds the old values."""
     invalidate_keys([device.pk])
-    record_change(device=device, before=before, actor=actor)
+    log.record_all(changes(device, before, actor))
 
 
-def record_change(*, device: Device, before: Mapping[str, Any], actor: str) -> None:
+def changes(device: Device, before: Mapping[str, Any], actor: str) -> list[Document]:
     """The events of a saved change: one of the status, one of everything else."""
     after = {name: getattr(device, name) for name in before}
-    changes = {
+    changed = {
         name: [str(before[name]), str(after[name])]
         for name in before
         if before[name] != after[name]
     }
-    if "status" in changes:
-        old, new = changes.pop("status")
-        log.record_all([_status_changed(device, old, new, actor)])
-    if changes:
-        log.record(
-            Kind.DEVICE_CHANGED,
-            f"Device {device.name} changed: {', '.join(changes)}",
-            actor=actor,
-            user_id=device.owner_id,
-            device_id=device.pk,
-            payload={"changes": changes},
+    about: dict[str, Any] = {"actor": actor, "user_id": device.owner_id, "device_id": device.pk}
+    events = []
+    if "status" in changed:
+        old, new = changed.pop("status")
+        text = f"Device {device.name}: {old} → {new}"
+        payload = {"before": old, "after": new}
+        events.append(log.happened(Kind.DEVICE_STATUS_CHANGED, text, payload=payload, **about))
+    if changed:
+        text = f"Device {device.name} changed: {', '.join(changed)}"
+        events.append(
+            log.happened(Kind.DEVICE_CHANGED, text, payload={"changes": changed}, **about)
         )
-
-
-def _status_changed(device: Device, old: str, new: str, actor: str) -> Document:
-    return log.happened(
-        Kind.DEVICE_STATUS_CHANGED,
-        f"Device {device.name}: {old} → {new}",
-        actor=actor,
-        user_id=device.owner_id,
-        device_id=device.pk,
-        payload={"before": old, "after": new},
-    )
+    return events
 
 
 def set_status(*, devices: Iterable[Device], status: str, actor: str) -> int:
@@ -168,12 +154,15 @@ def set_status(*, devices: Iterable[Device], status: str, actor: str) -> int:
 @transaction.atomic
 def _give_status(devices: list[Device], status: str, actor: str) -> int:
     others = Device.objects.filter(pk__in=[device.pk for device in devices]).exclude(status=status)
-    changed = list(others.select_for_update(no_key=True).order_by("pk"))
-    ids = [device.pk for device in changed]
+    locked = list(others.select_for_update(no_key=True).order_by("pk"))
+    ids, events = [device.pk for device in locked], []
+    for device in locked:
+        before, device.status = {"status": device.status}, status
+        events += changes(device, before, actor)
     Device.objects.filter(pk__in=ids).update(status=status, updated_at=timezone.now())
-    log.record_all([_status_changed(device, device.status, status, actor) for device in changed])
+    log.record_all(events)
     invalidate_keys(ids)
-    return len(changed)
+    return len(locked)
 
 
 @transaction.atomic

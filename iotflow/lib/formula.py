@@ -1,12 +1,13 @@
-"""Texts that a spreadsheet would take for a formula: how an export writes them into CSV."""
+"""Texts that a spreadsheet would take for a formula: how an export writes them into a file."""
 
 BEGINNINGS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def harmless(text: str) -> str:
-    return f"'{text}" if text.startswith(BEGINNINGS) else text
+    """With an apostrophe before it, where it is one or would read as the mark of one."""
+    return f"'{text}" if text.lstrip("'").startswith(BEGINNINGS) else text
 
 
 def harmful(text: str) -> str:
-    """What `harmless` was given; for a text that began with an apostrophe this is a guess."""
-    return text[1:] if text.startswith("'") and text[1:].startswith(BEGINNINGS) else text
+    """What `harmless` was given."""
+    return text[1:] if text.startswith("'") and harmless(text) != text else text

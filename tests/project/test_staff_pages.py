@@ -10,7 +10,6 @@ import pytest
 from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth.models import Group, Permission
-from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.db import connections
 from django.test import Client
@@ -651,56 +650,3 @@ class TestNonsense:
             for query in ("foo=1", "id__exact=abc", "name__regex=(", "last_login__year=0"):
                 answer = site.get(f"/admin/{path}?{query}")
                 assert answer.headers.get("Location") == f"/admin/{path}?e=1", (path, query)
-
-
-class TestFiles:
-    CSV = "owner,name,location\nalice,sensor,Attic\nalice,new one,Cellar\n"
-
-    @pytest.fixture
-    def site(self, staff) -> Client:
-        staff.user.is_superuser = True
-        staff.user.save()
-        client = Client()
-        client.force_login(staff.user)
-        return client
-
-    def uploaded(self, site: Client, text: str):
-        file = SimpleUploadedFile("devices.csv", text.encode(), content_type="text/csv")
-        return site.post("/admin/devices/device/import/", {"import_file": file, "format": "0"})
-
-    def test_a_dry_run_shows_what_would_change_then_it_is_changed(self, site, sensor):
-        answer = self.uploaded(site, self.CSV)
-        text = answer.content.decode()
-        assert "Attic" in text
-        assert "new one" in text
-        assert Device.objects.get(pk=sensor.id).location == ""
-        form = answer.context["confirm_form"]
-        site.post("/admin/devices/device/process_import/", form.initial)
-        assert Device.objects.get(pk=sensor.id).location == "Attic"
-        made = Device.objects.get(name="new one")
-        assert made.location == "Cellar"
-        assert not made.keys.exists()
-        assert kinds()[-2:] == ["device.changed", "device.registered"]
-
-    @pytest.mark.parametrize(
-        ("row", "why"),
-        [("nobody,a,active", "there is no user nobody"), ("alice,b,asleep", "asleep")],
-    )
-    def test_one_bad_row_is_named_and_nothing_is_changed(self, site, sensor, row, why):
-        text = f"owner,name,status\nalice,sensor,maintenance\n{row}\n"
-        answer = self.uploaded(site, text)
-        assert why in answer.content.decode()
-        assert "confirm_form" not in answer.context
-        assert Device.objects.get(pk=sensor.id).status == "active"
-
-    def test_a_file_without_names_is_refused(self, site, sensor):
-        assert "has no column name" in self.uploaded(site, "owner\nalice\n").content.decode()
-
-    @pytest.mark.parametrize("form", ["0", "1"])
-    def test_devices_go_into_a_file(self, site, sensor, form):
-        fields = {f"deviceresource_{name}": "on" for name in ("owner", "name")}
-        answer = site.post(
-            "/admin/devices/device/export/", {"format": form, "resource": "0", **fields}
-        )
-        assert answer.status_code == 200
-        assert answer.content[:2] == b"PK" if form == "1" else b"sensor" in answer.content
