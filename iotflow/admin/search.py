@@ -63,7 +63,7 @@ def _result(thing: Any, what: str, url_name: str, icon: str) -> SearchResult:
 
 
 def _events(term: str) -> Iterator[SearchResult]:
-    """An event by its id, the events of a request, and the kinds that there are."""
+    """An event by its id, the kinds that there are, and the events of a device."""
     events = reverse("admin:events_eventlog_changelist")
     try:
         link = reverse("admin:events_eventlog_change", args=[UUID(term)])

@@ -63,7 +63,7 @@ def fleet() -> dict[str, int]:
     GroupMembership.objects.create(group=group, device=device)
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE")
-    return {"device": device.pk, "group": group.pk}
+    return {"device": device.pk, "group": group.pk, "owner": owners[1].pk}
 
 
 @pytest.fixture
@@ -115,6 +115,7 @@ def test_no_page_reads_all_there_is(site, fleet, happened):
         Page(f"{events}?start_time=-30d&severity=error", 2, 6),
         Page(f"{events}?start_time=-30d&q=777", 2, 26),
         Page(f"{events}?start_time=-30d&end_time={last}", 2, 8),
+        Page(f"accounts/user/{fleet['owner']}/overview/", 8, 9),
         Page("search/?s=room+17&extended=1", 6),
     ]
     tally.renew()  # as the worker does

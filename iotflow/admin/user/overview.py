@@ -27,7 +27,8 @@ def content(request: HttpRequest, user: User) -> dict[str, Any] | HttpResponse:
     """A POST ends a token (`end`, or all of them), or makes the user `active` or not."""
     if request.method == "POST":
         return _change(request, user)
-    devices = list(user.devices.order_by("-last_seen", "name")[:SHOWN])
+    devices = list(user.devices.exclude(last_seen=None).order_by("-last_seen")[:SHOWN])
+    devices += user.devices.filter(last_seen=None).order_by("pk")[: SHOWN - len(devices)]
     states = presences(devices)
     tokens = Token.objects.filter(Q(expiry=None) | Q(expiry__gt=timezone.now()), user=user)
     return {

@@ -1,6 +1,18 @@
 /* Time charts: uPlot in the colours of the page, light or dark, and as wide as it is. */
 
 const COLOURS = ["--iot-1", "--iot-2", "--iot-3", "--iot-4", "--iot-5", "--iot-6"];
+const DAY = "\n{D} {MMM} {YYYY}";
+const MINUTE = `${DAY} {HH}:{mm}`;
+// From how many seconds between ticks on which text is used; then what is added to it where the
+// year, month, day, hour, minute or second is another one (uPlot's layout, its last column too).
+const TICKS = [
+    [3600 * 24 * 365, "{YYYY}", null, null, null, null, null, null, 1],
+    [3600 * 24 * 28, "{MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+    [3600 * 24, "{D} {MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+    [60, "{HH}:{mm}", DAY, null, "\n{D} {MMM}", null, null, null, 1],
+    [1, "{HH}:{mm}:{ss}", DAY, null, "\n{D} {MMM}", null, null, null, 1],
+    [0.001, ":{ss}.{fff}", MINUTE, null, MINUTE, null, MINUTE, null, 1],
+];
 const drawn = new Set();
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -11,8 +23,8 @@ export const browserZone = Intl.DateTimeFormat().resolvedOptions().timeZone || "
  *
  * `data`: uPlot's columns, times in seconds first; null is a gap. `series`: their names and, where
  * they are one line with a band around it, `band: [lower, upper]` as indexes of columns. `zone` is
- * a name of the tz database; with `fromZero` the values begin there. `onSelect(from, to)` in seconds when a stretch was dragged across,
- * `onReset` on a double click. The chart that is returned has `draw(data, zone)` and `end()`.
+ * a name of the tz database; with `fromZero` the values begin there. `onSelect(from, to)` in
+ * seconds when a stretch was dragged across, `onReset` on a double click. The chart that is returned has `draw(data, zone)` and `end()`.
  */
 export function timeChart(element, { names, data, zone, height = 220, sync, band, fromZero, onSelect, onReset, plugins = [] }) {
     let plot;
@@ -37,9 +49,9 @@ export function timeChart(element, { names, data, zone, height = 220, sync, band
             },
             legend: { live: true },
             scales: fromZero ? { y: { range: (self, least, most) => [0, most > 0 ? most * 1.1 : 1] } } : {},
-            axes: [{ ...axis }, { ...axis, size: 60 }],
+            axes: [{ ...axis, values: TICKS, space: 60 }, { ...axis, size: 60 }],
             series: [
-                { label: "Time" },
+                { label: "Time", value: "{YYYY}-{MM}-{DD} {HH}:{mm}:{ss}" },
                 ...names.map((name, index) => ({
                     label: name,
                     stroke: colour(COLOURS[index % COLOURS.length]),
