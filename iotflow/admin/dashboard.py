@@ -19,7 +19,6 @@ from devices.tally import tally
 from events import outbox, selectors, sinks
 from events.kinds import Kind, Severity
 from events.models import Alert, EventLog, Outbox
-from events.querysets import EventLogs
 from iotflow import health
 from iotflow.lib import counters
 from iotflow.lib.counters import Step
@@ -126,13 +125,16 @@ class Recent:
 
 def _events(now: datetime) -> Recent | None:
     since = now - timedelta(days=1)
-    failed = EventLog.objects.filter(kind=Kind.USER_LOGIN_FAILED, time__gte=since)
+    events = EventLog.objects.all()
+    failed = events.filter(kind=Kind.USER_LOGIN_FAILED, time__gte=since)
     open_alerts = Alert.objects.filter(status__in=OPEN)
     try:
         with sinks.guarded():
             return Recent(
                 by_severity={
-                    severity: _newest(EventLog.objects.filter(severity=severity), since)
+                    severity: selectors.newest(
+                        events.filter(severity=severity), to_ms(since), NO_END, EVENTS_SHOWN
+                    )
                     for severity in reversed(Severity.values)
                 },
                 failed_count=_counted(failed),
@@ -140,14 +142,6 @@ def _events(now: datetime) -> Recent | None:
             )
     except StoreAway:
         return None
-
-
-def _newest(events: EventLogs, since: datetime) -> list[EventLog]:
-    """A few are read at once; many are not sorted to give a few of them."""
-    recent = events.filter(time__gte=since)
-    if _counted(recent) < COUNTED_MAX:
-        return list(recent.newest_first()[:EVENTS_SHOWN])
-    return selectors.newest(events, to_ms(since), NO_END, EVENTS_SHOWN)
 
 
 def _counted(found: Any) -> int:
