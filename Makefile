@@ -91,6 +91,7 @@ test-real: $(BIN)/.dev ## Run the suite on the real servers (make services)
 
 test-browser: $(BIN)/.dev ## Try the staff's pages in Chromium, which apt installs where it is missing
 	@echo "== The staff's pages in a browser"
+	@$(BIN)/python -m tests.browser.chromium
 	@STORES=embedded $(BIN)/python -m pytest -m browser tests/browser $(ARGS)
 
 screenshots: $(BIN)/.dev ## Write the pictures of README and docs anew, from a fresh demo

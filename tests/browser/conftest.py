@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, Request, expect
 from tests.browser.chromium import OPTIONS, provide
 from tests.browser.demo import Demo, running
 
-expect.set_options(timeout=10_000)
+expect.set_options(timeout=20_000)
 
 
 @pytest.fixture(scope="session")
