@@ -75,7 +75,7 @@ def test_it_does_not_serve_on_settings_that_are_wrong(tmp_path):
     environment |= {"VAR_DIR": str(tmp_path), "TRUSTED_PROXIES": "nonsense"}
     child = server(free_port(), tmp_path / "server.log", environment)
     try:
-        assert not answers("http://127.0.0.1:1", child, 5)
+        assert not answers("http://127.0.0.1:1", child, 60)
         assert "TRUSTED_PROXIES has" in child.obituary()
     finally:
         child.stop()
