@@ -24,7 +24,8 @@ export const browserZone = Intl.DateTimeFormat().resolvedOptions().timeZone || "
  * `data`: uPlot's columns, times in seconds first; null is a gap. `series`: their names and, where
  * they are one line with a band around it, `band: [lower, upper]` as indexes of columns. `zone` is
  * a name of the tz database; with `fromZero` the values begin there. `onSelect(from, to)` in
- * seconds when a stretch was dragged across, `onReset` on a double click. The chart that is returned has `draw(data, zone)` and `end()`.
+ * seconds when a stretch was dragged across, `onReset` on a double click. The chart that is
+ * returned has `draw(data, zone)` and `end()`.
  */
 export function timeChart(element, { names, data, zone, height = 220, sync, band, fromZero, onSelect, onReset, plugins = [] }) {
     let plot;
