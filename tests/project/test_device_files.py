@@ -138,11 +138,11 @@ class TestImport:
     def test_a_long_page_is_cut_and_says_so(self, site, alice, monkeypatch):
         monkeypatch.setattr("devices.resources.SHOWN", 2)
         monkeypatch.setattr(files, "SHOWN", 2)
-        rows = "".join(f"alice,d{n}\n" for n in range(4))
+        rows = "".join(f"alice,device {n}\n" for n in range(4))
         text = uploaded(site, f"owner,name\n{rows}").content.decode()
         assert "The file has 4 rows: 4 new" in text
-        assert "d1" in text
-        assert "d2" not in text
+        assert "device 1" in text
+        assert "device 2" not in text
 
     def test_texts_of_a_file_are_no_markup(self, site, sensor):
         text = uploaded(site, "owner,name,location\nalice,sensor,<b>x</b>\n").content.decode()
