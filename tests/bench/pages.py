@@ -24,7 +24,7 @@ CHUNK = 5000
 EVENT_DAYS = 30
 ROUNDS = 30
 PASSWORD = "swordfish 17"
-SETTLE_SECONDS = 60
+SETTLE_SECONDS = 300
 AWAY = "does not answer now"  # what a page says that could not ask a store
 
 
