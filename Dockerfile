@@ -9,7 +9,7 @@ FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /var/lib/iotflow --create-home iotflow
 COPY --from=packages /packages /usr/local
 WORKDIR /app
-COPY manage.py ./
+COPY manage.py requirements.txt ./
 COPY iotflow iotflow
 COPY accounts accounts
 COPY devices devices
@@ -21,12 +21,14 @@ RUN python -m compileall -q .
 
 # One process where nothing else is said: stores that are embedded belong to one process.
 ENV PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
     VAR_DIR=/var/lib/iotflow \
     GRANIAN_WORKERS=1 \
     GRANIAN_BLOCKING_THREADS=64
 USER iotflow
 VOLUME /var/lib/iotflow
 EXPOSE 8000
+STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
-    CMD ["python", "deploy/healthcheck.py"]
+    CMD ["python", "deploy/healthcheck.py", "live"]
 CMD ["granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8000", "iotflow.wsgi:application"]

@@ -63,7 +63,7 @@ def find_device(key: str) -> DeviceRecord | None:
     api_key = _stored(key, digest)
     if api_key is None:
         return None
-    record = _record(api_key)
+    record = record_of(api_key)
     key_cache.fill(digest, lookup, record)
     return record
 
@@ -94,7 +94,8 @@ def _move(key: str, digest: str) -> bool:
     return True
 
 
-def _record(api_key: ApiKey) -> DeviceRecord:
+def record_of(api_key: ApiKey) -> DeviceRecord:
+    """What is cached of a key; its device and owner are read with it."""
     device = api_key.device
     return DeviceRecord(
         id=device.pk,

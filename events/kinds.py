@@ -44,3 +44,4 @@ class Kind(models.TextChoices):
     TELEMETRY_DELETED = "telemetry.deleted"
     TELEMETRY_PURGED = "telemetry.purged"
     RETENTION_CHANGED = "retention.changed"
+    INSTALLATION_RESTORED = "installation.restored"

@@ -20,6 +20,7 @@ from iotflow.lib.breaker import Breaker
 from iotflow.lib.errors import StoreAway
 
 DUPLICATE_KEY = 11000
+EXPIRY = "event_expiry"
 breaker = Breaker("MongoDB", PyMongoError, failures=2, pause=1.0)
 
 Document = dict[str, Any]
@@ -107,6 +108,23 @@ def ping() -> str:
         return _server_name(client.server_info())
 
 
+def clock() -> int | None:
+    """The server's time in ms; None where it is in this process or unknown. Raises StoreAway."""
+    if settings.EVENTS_EMBEDDED:
+        return None
+    with breaker.guard():
+        now = _database().client.admin.command("hello").get("localTime")
+        return None if now is None else round(now.replace(tzinfo=UTC).timestamp() * 1000)
+
+
+def lacks_expiry() -> bool:
+    """Whether the index by which MongoDB drops what has expired is missing. Raises StoreAway."""
+    if settings.EVENTS_EMBEDDED:
+        return False
+    with breaker.guard():
+        return EXPIRY not in _collection().index_information()
+
+
 def _server_name(build: dict[str, Any]) -> str:
     """`MongoDB 8.0.4`, or what a compatible server says it is."""
     for field in ("secantusVersion", "secantus", "secantusdb"):
@@ -119,7 +137,7 @@ def ensure_indexes() -> None:
     """The index by which MongoDB drops what has expired. Safe to run again."""
     if not settings.EVENTS_EMBEDDED:
         with breaker.guard():
-            _collection().create_index("expires_at", name="event_expiry", expireAfterSeconds=0)
+            _collection().create_index("expires_at", name=EXPIRY, expireAfterSeconds=0)
 
 
 def purge_expired(now: datetime) -> int:

@@ -6,16 +6,20 @@ checks before it say.
 
 from collections.abc import Callable, Iterable, Iterator
 
+from django.conf import settings as django_settings
 from django.core.checks import WARNING as SERIOUS
-from django.core.checks import run_checks
-from django.db import DatabaseError, connections
-from django.db.migrations.executor import MigrationExecutor
+from django.core.checks import Tags, run_checks
+from django.db import DatabaseError
 
 from events import outbox
 from events.models import Outbox
 from iotflow import health
+from iotflow.clocks import clocks
+from iotflow.coherence import SAMPLE, caches
+from iotflow.drift import schema
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.findings import Finding, Level, ok, problem, warning
+from iotflow.versions import versions
 from telemetry import diagnosis
 
 OUTBOX_SECONDS = 60
@@ -26,12 +30,16 @@ NAMES = {
     "cache": "Redis (REDIS_URL)",
     "events": "The event log (MONGODB_URI)",
 }
-Check = Callable[[], Iterable[Finding]]
+Check = Callable[..., Iterable[Finding]]
+SAMPLING = {"caches"}
 
 
 def settings() -> Iterator[Finding]:
-    """What `manage.py check` finds."""
+    """What `manage.py check` finds; with `--deploy` where clients come by HTTPS."""
     messages = run_checks()
+    if not django_settings.ALLOW_HTTP:
+        of_deployment = run_checks(tags=[Tags.security], include_deployment_checks=True)
+        messages += [message for message in of_deployment if message not in messages]
     for message in messages:
         level = Level.PROBLEM if message.level > SERIOUS else Level.WARNING
         yield Finding(level, f"{message.id}: {message.msg}", message.hint or "")
@@ -54,13 +62,11 @@ def stores() -> Iterator[Finding]:
 def migrations() -> Iterator[Finding]:
     """Whether the tables are those of this version."""
     for alias in ("default", "events"):
-        executor = MigrationExecutor(connections[alias])
-        plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-        if plan:
-            names = [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
+        names = health.lacking(alias)
+        if names:
             more = ", …" if len(names) > NAMED else ""
             yield problem(
-                f"Database “{alias}” lacks {len(plan)} migration(s): "
+                f"Database “{alias}” lacks {len(names)} migration(s): "
                 f"{', '.join(names[:NAMED])}{more}.",
                 "Run `python manage.py setup_stores`.",
             )
@@ -84,19 +90,25 @@ def events() -> Iterator[Finding]:
 CHECKS: dict[str, Check] = {
     "settings": settings,
     "stores": stores,
+    "versions": versions,
+    "clocks": clocks,
     "migrations": migrations,
+    "schema": schema,
     "tables": diagnosis.tables,
+    "drift": diagnosis.drift,
+    "partitions": diagnosis.partitions,
+    "caches": caches,
     "retention": diagnosis.retention,
     "events": events,
     "deletions": diagnosis.waiting,
 }
 
 
-def examine() -> Iterator[tuple[str, Finding]]:
-    """Every check's findings, by its name, as they come."""
+def examine(sample: int = SAMPLE) -> Iterator[tuple[str, Finding]]:
+    """Every check's findings, by its name, as they come; `sample` devices are looked at."""
     for name, check in CHECKS.items():
         try:
-            for finding in check():
+            for finding in check(sample) if name in SAMPLING else check():
                 yield name, finding
         except (StoreAway, DatabaseError) as error:
             text = str(error).strip().splitlines()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection, connections
+from django.db.migrations.executor import MigrationExecutor
 
 from events import outbox, sinks
 from iotflow.lib import redis
@@ -90,6 +91,13 @@ def stores() -> dict[str, StoreHealth]:
     return {
         name: _outcome(future, deadline) or StoreHealth(False) for name, future in futures.items()
     }
+
+
+def lacking(alias: str) -> list[str]:
+    """The migrations that a database lacks, as `app.name`, in their order."""
+    executor = MigrationExecutor(connections[alias])
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
 
 
 def _check() -> SystemHealth:

@@ -103,7 +103,7 @@ TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=[])
 SECURE_SSL_REDIRECT = not ALLOW_HTTP
 SECURE_HSTS_SECONDS = 0 if ALLOW_HTTP else bounded("HSTS_SECONDS", 31_536_000, 0, 10**9)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HSTS_SECONDS > 0
-SECURE_REDIRECT_EXEMPT = [r"^health$"]  # a probe inside the host speaks plain HTTP
+SECURE_REDIRECT_EXEMPT = [r"^health(/live|/ready)?$"]  # a probe on the host speaks plain HTTP
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not ALLOW_HTTP
 SESSION_COOKIE_HTTPONLY = True
 CSRF_FAILURE_VIEW = "iotflow.views.csrf_failure"

@@ -28,6 +28,8 @@ urlpatterns = [
     path("", views.front),
     path("favicon.ico", RedirectView.as_view(url=static("iotflow/icon.svg"))),
     path("health", views.HealthView.as_view()),
+    path("health/live", views.LiveView.as_view()),
+    path("health/ready", views.ReadyView.as_view()),
     path("status", views.StatusView.as_view()),
     path("admin/login/", views.admin_login),
     path("admin/", admin.site.urls),

@@ -22,8 +22,8 @@ from rest_framework.views import APIView
 
 from accounts.authentication import StaffSession, TokenAuthentication
 from accounts.permissions import IsStaff
-from iotflow import __version__, health, stats
-from iotflow.lib.errors import error_response, plain_error
+from iotflow import __version__, health, readiness, stats
+from iotflow.lib.errors import Error, error_body, error_response, plain_error
 from iotflow.lib.fields import Instant
 from iotflow.lib.pagination import flag
 from iotflow.lib.timeparse import format_ms, now_ms
@@ -95,6 +95,11 @@ class Health(serializers.Serializer[Any]):
     outbox_seconds = serializers.FloatField(required=False, allow_null=True)
 
 
+class Probed(serializers.Serializer[Any]):
+    status = serializers.CharField()
+    version = serializers.CharField()
+
+
 class SystemStatus(serializers.Serializer[Any]):
     status = serializers.ChoiceField(choices=HEALTH_STATES)
     message = serializers.CharField()
@@ -153,6 +158,31 @@ class HealthView(APIView):
         if state.can_write:
             return Response(body)
         return Response(body, status=503, headers={"Retry-After": "1"})
+
+
+class LiveView(APIView):
+    authentication_classes = []
+    permission_classes = []
+    throttle_classes = []
+
+    @extend_schema(responses=Probed)
+    def get(self, request: Request) -> Response:
+        """Whether this process lives; no store is asked. What does not answer is started anew."""
+        return Response({"status": "alive", "version": __version__})
+
+
+class ReadyView(APIView):
+    authentication_classes = []
+    permission_classes = []
+    throttle_classes = []
+
+    @extend_schema(responses={200: Probed, 503: Error})
+    def get(self, request: Request) -> Response:
+        """Whether this process takes requests: connected once, with its tables, and not ending."""
+        reason = readiness.process.reason()
+        if reason:
+            return Response(error_body(503, reason), status=503, headers={"Retry-After": "1"})
+        return Response({"status": "ready", "version": __version__})
 
 
 class StatsView(APIView):

@@ -50,6 +50,11 @@ gc.collect()
 gc.freeze()
 gc.set_threshold(10_000, 20, 20)
 
+# The checks above have loaded every view; the stores are connected to beside the first requests.
+from iotflow import readiness  # noqa: E402  (it needs the settings)
+
+readiness.process.start()
+
 if settings.WORKER_THREAD:
     from iotflow.worker import Worker
 

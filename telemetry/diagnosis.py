@@ -16,6 +16,7 @@ from telemetry.retention import stored_rules
 from telemetry.stores import telemetry_store
 
 PURGE = "python manage.py purge --policy"
+PARTITION_BYTES = 100_000_000
 LATE_MS = 2 * 3_600_000
 WAITING = timedelta(minutes=15)
 WORKER = "Run `python manage.py worker`, and look at what it logs."
@@ -28,6 +29,38 @@ def tables() -> Iterator[Finding]:
         yield problem(f"Telemetry store: {fault}", "Run `python manage.py setup_stores`.")
     if not faults:
         yield ok("Telemetry store: its tables are there.")
+
+
+def drift() -> Iterator[Finding]:
+    """Tables that are other than this version makes them."""
+    found = telemetry_store().drift()
+    for fault in found:
+        yield warning(
+            f"Telemetry store: {fault}",
+            "`python manage.py setup_stores` sets options; of `default_time_to_live`, types and "
+            "keys nothing: see who changed them.",
+        )
+    if not found:
+        yield ok("Telemetry store: its tables are as this version makes them.")
+
+
+def partitions() -> Iterator[Finding]:
+    """The largest partition of each table of Cassandra."""
+    large = {
+        table: size
+        for table, size in telemetry_store().largest_partitions().items()
+        if size > PARTITION_BYTES
+    }
+    for table, size in large.items():
+        yield warning(
+            f"A partition of {table} has {size / 1e6:,.0f} MB.",
+            "Make the parts of a day smaller: `python manage.py resize_buckets --hours 6` "
+            "(docs/operations.md, “Smaller buckets”)."
+            if table == "device_data"
+            else "See which device or owner it is of: its measurements are many.",
+        )
+    if not large:
+        yield ok(f"No partition is above {PARTITION_BYTES / 1e6:,.0f} MB.")
 
 
 def retention() -> Iterator[Finding]:

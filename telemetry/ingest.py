@@ -130,6 +130,10 @@ class Committer:
     def is_alive(self) -> bool:
         return all(thread.is_alive() for thread in self._threads)
 
+    @property
+    def is_ending(self) -> bool:
+        return self._stopping
+
     def submit(self, submission: Submission) -> Receipt:
         ticket = Ticket(submission)
         with self._wake:

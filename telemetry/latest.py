@@ -78,7 +78,7 @@ def latest_of(places: Sequence[Place]) -> dict[Place, dict[str, LatestValue]]:
 
     A round trip to each, for any number of places. Raises StoreAway when neither can answer.
     """
-    found = _cached(places)
+    found = cached(places)
     counters.count("latest.hits", len(found))
     counters.count("latest.misses", len(places) - len(found))
     if missing := [place for place in places if place not in found]:
@@ -100,7 +100,7 @@ def forget(pipe: Any, places: Collection[Place]) -> None:
         pipe.delete(*(latest_key(place) for place in places))
 
 
-def _cached(places: Sequence[Place]) -> dict[Place, dict[str, LatestValue]]:
+def cached(places: Sequence[Place]) -> dict[Place, dict[str, LatestValue]]:
     """Of those places that are cached whole."""
     if not shared() or not places:
         return {}

@@ -26,13 +26,21 @@ def real_environment(**more: str) -> dict[str, str]:
 
 
 @contextmanager
-def running(log: Path, environment: Mapping[str, str]) -> Iterator[str]:
-    """The address of a server that is healthy inside, and gone after."""
+def running(
+    log: Path,
+    environment: Mapping[str, str],
+    path: str = "/health?detailed=true",
+    directory: Path | None = None,
+) -> Iterator[str]:
+    """The address of a server that is healthy inside, by what `path` says, and gone after.
+
+    It runs this code, or that of `directory`.
+    """
     port = free_port()
-    child = server(port, log, environment)
+    child = server(port, log, environment, directory)
     try:
         url = f"http://127.0.0.1:{port}"
-        assert answers(url, child, START_SECONDS), child.obituary()
+        assert answers(url, child, START_SECONDS, path), child.obituary()
         yield url
     finally:
         child.stop()

@@ -23,7 +23,12 @@ class Child:
     """A process in a session of its own, so that Ctrl-C reaches only who started it."""
 
     def __init__(
-        self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str]
+        self,
+        name: str,
+        command: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str],
+        directory: Path | None = None,
     ) -> None:
         self.name = name
         self.log = log
@@ -31,7 +36,7 @@ class Child:
         with log.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603  (our own commands)
                 command,
-                cwd=settings.BASE_DIR,
+                cwd=directory or settings.BASE_DIR,
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -60,22 +65,24 @@ class Child:
         return f"The {self.name} ended (exit status {self._process.poll()}). Its log:\n{lines}"
 
 
-def server(port: int, log: Path, environment: Mapping[str, str]) -> Child:
-    """This project's own server on the loopback address."""
+def server(
+    port: int, log: Path, environment: Mapping[str, str], directory: Path | None = None
+) -> Child:
+    """This project's own server on the loopback address, or that of the code in `directory`."""
     command = [
         *(sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1"),
         *("--port", str(port), "--workers", "1", "--blocking-threads", "8", "--no-ws"),
         "iotflow.wsgi:application",
     ]
-    return Child("server", command, log, environment)
+    return Child("server", command, log, environment, directory)
 
 
-def answers(url: str, child: Child, seconds: float) -> bool:
+def answers(url: str, child: Child, seconds: float, path: str = "/health?detailed=true") -> bool:
     """Wait until the server at `url` is healthy; False when it ends or takes too long."""
     deadline = time.monotonic() + seconds
     while child.is_alive and time.monotonic() < deadline:
         try:
-            health = httpx.get(f"{url}/health?detailed=true", timeout=3, trust_env=False)
+            health = httpx.get(f"{url}{path}", timeout=3, trust_env=False)
             if health.status_code == 200:
                 return True
         except httpx.TransportError:

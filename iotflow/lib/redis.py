@@ -15,6 +15,7 @@ from django_redis import get_redis_connection
 from redis import RedisError
 from redis.exceptions import NoScriptError
 
+from iotflow.lib.batches import batched
 from iotflow.lib.breaker import Breaker
 
 PREFIX = settings.REDIS_PREFIX  # read once: every message makes a dozen keys
@@ -66,3 +67,19 @@ def ping() -> str:
             client.ping()
             return "fakeredis, in this process"
         return f"Redis {client.info('server')['redis_version']}"
+
+
+def clock() -> int | None:
+    """The server's time in ms; None where it is in this process. Raises StoreAway."""
+    if settings.REDIS_EMBEDDED:
+        return None
+    with redis() as client:
+        seconds, micros = client.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+
+def forget_everything() -> None:
+    """Delete every key of this installation. Raises StoreAway."""
+    with redis() as client:
+        for found in batched(client.scan_iter(match=key("*"), count=1000), 1000):
+            client.unlink(*found)

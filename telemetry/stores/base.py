@@ -126,6 +126,12 @@ class TelemetryStore(Protocol):
     def setup(self) -> None:
         """Create what the store needs. Safe to run again."""
 
+    def is_empty(self) -> bool:
+        """Whether it has no reading of any device."""
+
+    def empty(self) -> None:
+        """Delete everything of every device, rollups too; no process may be writing."""
+
     def purge(self, now: int, advance: Callable[[int], object] = unheard) -> int:
         """Drop what has expired where the store does not do so itself; how many values.
 
@@ -147,6 +153,15 @@ class TelemetryStore(Protocol):
 
     def faults(self) -> list[str]:
         """What is wrong with the store's tables, each in a sentence."""
+
+    def drift(self) -> list[str]:
+        """What of its tables is other than wanted though it works, each in a sentence."""
+
+    def largest_partitions(self) -> dict[str, int]:
+        """Bytes of the largest partition by table, where the store has such."""
+
+    def clock(self) -> int | None:
+        """The server's time in ms; None where it is the database's."""
 
     def ping(self) -> str:
         """Name and version of the server, if it answers."""

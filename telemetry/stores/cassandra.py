@@ -43,7 +43,7 @@ from telemetry.readings import (
     newest,
 )
 from telemetry.retention import Keeping
-from telemetry.stores import layouts, packing
+from telemetry.stores import inspection, layouts, packing
 from telemetry.stores.base import Holder, Overdue, Refused
 from telemetry.stores.cells import METADATA_KEY, Cell, from_cell, to_reading
 from telemetry.stores.cql import (
@@ -62,7 +62,7 @@ from telemetry.stores.cql import (
 )
 from telemetry.stores.packing import bound, integer, long, short
 from telemetry.stores.sql import feed_start, values_of
-from telemetry.tables import TABLES
+from telemetry.tables import TABLES, BucketLayoutTable
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +92,7 @@ STATEMENTS = {
         WHERE user_id = ? AND hour = ? AND shard = ? AND ts = ? AND device_id = ?""",
     "mark_hour": """INSERT INTO {ks}.user_hours (user_id, hour, shard)
         VALUES (?, ?, ?) USING TTL ?""",
+    "any": "SELECT device_id FROM {ks}.device_days LIMIT 1",
     "days": """SELECT day FROM {ks}.device_days
         WHERE device_id = ? AND day >= ? AND day <= ? ORDER BY day DESC""",
     "days_rising": """SELECT day FROM {ks}.device_days
@@ -142,6 +143,7 @@ SEARCH_DAYS = 100
 DAYS_AHEAD = 16
 DAYS_UNASKED = 3
 FETCH_LEAST = 50
+TRUNCATE_SECONDS = 60.0
 WIDTHS = 20_000
 # In µs, later than any event time: or what is dated ahead would outlive its deletion.
 LATE = 1000 * LATEST + 999
@@ -282,6 +284,19 @@ class CassandraStore:
         with self.breaker.guard():
             call_command("sync_cassandra", database="cassandra", stdout=_Silent())
 
+    def is_empty(self) -> bool:
+        with self.reads.guard():
+            return not list(self._cql.read("any"))
+
+    def empty(self) -> None:
+        """All but how wide partitions are."""
+        with self.breaker.guard():
+            for model in TABLES:
+                if model is not BucketLayoutTable:
+                    name = f"{settings.CASSANDRA_KEYSPACE}.{model.__table_name__}"
+                    open_session().execute(f"TRUNCATE {name}", timeout=TRUNCATE_SECONDS)
+        self._marked = Marks()
+
     def purge(self, now: int, advance: Callable[[int], object] = unheard) -> int:
         return 0  # Cassandra drops what has outlived its TTL
 
@@ -309,12 +324,28 @@ class CassandraStore:
         return found
 
     def faults(self) -> list[str]:
-        keyspace = settings.CASSANDRA_KEYSPACE
+        tables = self._tables()
+        if tables is None:
+            return [f"There is no keyspace {settings.CASSANDRA_KEYSPACE}."]
+        return inspection.faults(tables)
+
+    def drift(self) -> list[str]:
+        return inspection.drift(self._tables() or {})
+
+    def largest_partitions(self) -> dict[str, int]:
+        with self.reads.guard():
+            return inspection.largest_partitions(open_session())
+
+    def clock(self) -> int | None:
+        with self.reads.guard():
+            return inspection.clock(open_session())
+
+    def _tables(self) -> Any:
+        """Cassandra's tables by name, as the driver knows them; None without a keyspace."""
         with self.breaker.guard():
-            known = open_session().cluster.metadata.keyspaces.get(keyspace)
-        if known is None:
-            return [f"There is no keyspace {keyspace}."]
-        return [fault for model in TABLES for fault in _table_faults(model, known.tables)]
+            keyspaces = open_session().cluster.metadata.keyspaces
+        known = keyspaces.get(settings.CASSANDRA_KEYSPACE)
+        return None if known is None else known.tables
 
     def ping(self) -> str:
         with self.breaker.guard():
@@ -802,17 +833,6 @@ def _old_values(
         if METADATA_KEY in names and len(old) == len(names) - 1:
             old.append(METADATA_KEY)
         yield from ((ts, name) for name in old)
-
-
-def _table_faults(model: Any, known: Any) -> Iterator[str]:
-    """What a table lacks of what `telemetry.tables` says."""
-    name = model.__table_name__
-    if name not in known:
-        yield f"There is no table {name}."
-        return
-    missing = [column for column in model._columns if column not in known[name].columns]
-    if missing:
-        yield f"Table {name} lacks {', '.join(missing)}."
 
 
 def _bound(ms: int) -> int:

@@ -80,6 +80,9 @@ class RollupStore(Protocol):
     def read_all(self, device_id: int, length: int, start: int, stop: int) -> list[Named]:
         """Those of every measurement, by name, then oldest first; within one month or one year."""
 
+    def everything(self, device_id: int, length: int) -> Iterator[Named]:
+        """Those of every measurement and time, in no order that counts."""
+
     def groups(
         self, device_id: int, name: str, start: int, stop: int, grain: int, wanted: str
     ) -> Iterator[Group]:

@@ -110,6 +110,13 @@ class CassandraRollups:
             summaries = loads((ts, text) for _, ts, text in rows)
             return list(zip((key for key, _, _ in rows), summaries, strict=True))
 
+    def everything(self, device_id: int, length: int) -> Iterator[Named]:
+        with self._breaker.guard():
+            buckets = self._buckets(device_id, length, EARLIEST, LATEST)
+        for bucket in buckets:
+            start = DAY * (bucket - EPOCH.date()).days
+            yield from self.read_all(device_id, length, start, start + NEXT[length] * DAY)
+
     def groups(
         self, device_id: int, name: str, start: int, stop: int, grain: int, wanted: str
     ) -> Iterator[Group]:

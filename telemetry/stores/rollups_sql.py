@@ -8,7 +8,7 @@ from django.db.models import Q
 
 from iotflow.lib.batches import delete_in_pieces
 from iotflow.lib.errors import StoreAway
-from iotflow.lib.timeparse import now_ms
+from iotflow.lib.timeparse import EARLIEST, LATEST, now_ms
 from telemetry import retention
 from telemetry.models import Rollup, RollupMark, RollupProgress
 from telemetry.stores.rollups import MARKS_MAX, Group, Mark, Named, Progress
@@ -92,6 +92,14 @@ class SqlRollups:
             found = list(rows.order_by("key", "ts").values_list("key", "ts", "summary"))
             summaries = loads((ts, text) for _, ts, text in found)
             return list(zip((key for key, _, _ in found), summaries, strict=True))
+
+    def everything(self, device_id: int, length: int) -> Iterator[Named]:
+        rows = Rollup.objects.filter(unexpired(), device_id=device_id, length=length)
+        with answered():
+            names = list(rows.order_by("key").values_list("key", flat=True).distinct())
+        for name in names:
+            for found in self.read(device_id, name, length, EARLIEST, LATEST):
+                yield name, found
 
     def groups(
         self, device_id: int, name: str, start: int, stop: int, grain: int, wanted: str

@@ -5,6 +5,7 @@ from itertools import chain
 from typing import Any
 
 from django.conf import settings
+from django.core.management.color import no_style
 from django.db import DatabaseError, DataError, connection, transaction
 from django.db.models import Count, Exists, F, Max, Min, OuterRef, Q, QuerySet
 from django.db.models.functions import Left
@@ -15,7 +16,14 @@ from iotflow.lib.batches import batched, delete_in_pieces, unheard
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import now_ms
 from telemetry import retention
-from telemetry.models import DeviceData, LatestData, UserData
+from telemetry.models import (
+    DeviceData,
+    LatestData,
+    Rollup,
+    RollupMark,
+    RollupProgress,
+    UserData,
+)
 from telemetry.readings import (
     Deletion,
     HistoryPage,
@@ -206,8 +214,25 @@ class SqlStore:
         _redate(metadata, keeping.longest)
         return found
 
+    def is_empty(self) -> bool:
+        return not DeviceData.objects.exists()
+
+    def empty(self) -> None:
+        models = (DeviceData, LatestData, UserData, Rollup, RollupProgress, RollupMark)
+        tables = [model._meta.db_table for model in models]
+        connection.ops.execute_sql_flush(connection.ops.sql_flush(no_style(), tables))
+
     def faults(self) -> list[str]:
         return []  # its tables are those of the migrations
+
+    def drift(self) -> list[str]:
+        return []
+
+    def largest_partitions(self) -> dict[str, int]:
+        return {}
+
+    def clock(self) -> int | None:
+        return None
 
     def ping(self) -> str:
         try:

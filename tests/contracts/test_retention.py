@@ -287,7 +287,7 @@ class TestCassandra:
             __table_name__ = "device_days"
             _columns = {**tables.DeviceDayTable._columns, "colour": None}
 
-        monkeypatch.setattr("telemetry.stores.cassandra.TABLES", (Lacking, Wider))
+        monkeypatch.setattr("telemetry.stores.inspection.TABLES", (Lacking, Wider))
         assert store.faults() == [
             "There is no table not_there.",
             "Table device_days lacks colour.",

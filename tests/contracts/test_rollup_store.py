@@ -133,6 +133,9 @@ class TestRollups:
             ("t", hours[2]),
             ("u", rollup(NOON, 7)),
         ]
+        everything = sorted(store.everything(device, HOUR), key=lambda one: (one[0], one[1].start))
+        assert everything == [*(("t", found) for found in hours), ("u", rollup(NOON, 7))]
+        assert list(store.everything(device, DAY)) == [("t", rollup(MIDNIGHT, 8))]
 
     def test_what_was_computed_from_an_earlier_look_never_replaces_a_later_one(self, store, device):
         early, late = clock.written(), clock.written()

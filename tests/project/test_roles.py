@@ -180,6 +180,8 @@ def login(of: World) -> dict[str, str]:
 TABLE: dict[Endpoint, tuple[dict[str, Any], Callable[[World], Any] | None]] = {
     ("GET", "/"): (PUBLIC, None),
     ("GET", "/health"): (PUBLIC, None),
+    ("GET", "/health/live"): (PUBLIC, None),
+    ("GET", "/health/ready"): (PUBLIC, None),
     ("GET", "/status"): (PUBLIC, None),
     ("GET", f"{V1}/health"): (PUBLIC, None),
     ("GET", f"{V1}/status"): (PUBLIC, None),

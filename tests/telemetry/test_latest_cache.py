@@ -21,7 +21,7 @@ def fill(**values: tuple[int, int, object]) -> None:
 
 
 def cached() -> dict[str, object] | None:
-    found = latest._cached([PLACE]).get(PLACE)
+    found = latest.cached([PLACE]).get(PLACE)
     return None if found is None else {name: value.value for name, value in found.items()}
 
 

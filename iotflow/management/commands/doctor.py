@@ -3,6 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from iotflow.coherence import SAMPLE
 from iotflow.doctor import examine
 from iotflow.lib.findings import Level
 
@@ -11,13 +12,21 @@ SIGNS = {Level.OK: "ok", Level.WARNING: "WARNING", Level.PROBLEM: "PROBLEM"}
 
 class Command(BaseCommand):
     help = (
-        "Look at the installation: settings, stores, tables, how long telemetry is kept, what "
-        "waits. Changes nothing. The exit code is 1 where there is a problem."
+        "Look at the installation: settings, stores, versions, clocks, tables, partitions, "
+        "caches, how long telemetry is kept, what waits. Changes nothing. The exit code is 1 "
+        "where there is a problem."
     )
     requires_system_checks = []  # they are among what it tells
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="For programs.")
+        parser.add_argument(
+            "--sample",
+            type=int,
+            default=SAMPLE,
+            metavar="DEVICES",
+            help=f"How many devices to compare Redis with the stores for; default {SAMPLE}.",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         colours = {
@@ -26,7 +35,7 @@ class Command(BaseCommand):
             Level.PROBLEM: self.style.ERROR,
         }
         rows, seen = [], ""
-        for check, finding in examine():
+        for check, finding in examine(options["sample"]):
             rows.append({"check": check, **finding.body()})
             if options["json"]:
                 continue

@@ -1,0 +1,1 @@
+"""A whole installation as files, out of any combination of stores and into any other."""
