@@ -113,7 +113,8 @@ def rows_of(found: ResultSet) -> Iterator[Row]:
     """The rows, page by page; each page is let go at its end.
 
     A future of the driver and its timer hold each other: its rows would stay until the collector
-    comes by, and a long read fills memory faster than that.
+    comes by, and a long read fills memory faster than that. Each page is asked for anew, for the
+    driver's own way to the next one has no time limit.
     """
     while True:
         rows = found.current_rows
@@ -123,7 +124,13 @@ def rows_of(found: ResultSet) -> Iterator[Row]:
             rows.clear()
         if not found.has_more_pages:
             return
-        found.fetch_next_page()
+        future = found.response_future
+        found = future.session.execute(
+            future.query,
+            timeout=READ_SECONDS,
+            execution_profile=PROFILE,
+            paging_state=found.paging_state,
+        )
 
 
 def open_session() -> Session:
