@@ -10,6 +10,7 @@ REFUSALS = (429, 503)
 class Attempt(NamedTuple):
     """One request: when it began (of time.monotonic), how long it took; status 0 for no answer."""
 
+    what: str
     begun: float
     seconds: float
     status: int

@@ -123,11 +123,12 @@ class Load(threading.Thread):
             try:
                 answer = await self._client.request(method, path, json=body, headers=headers)
             except httpx.HTTPError:
-                entry.attempts.append(Attempt(begun, time.monotonic() - begun, 0, None))
+                entry.attempts.append(Attempt(entry.what, begun, time.monotonic() - begun, 0, None))
                 wait = 1.0
             else:
-                seconds, retry_after = time.monotonic() - begun, answer.headers.get("Retry-After")
-                entry.attempts.append(Attempt(begun, seconds, answer.status_code, retry_after))
+                seconds, status = time.monotonic() - begun, answer.status_code
+                retry_after = answer.headers.get("Retry-After")
+                entry.attempts.append(Attempt(entry.what, begun, seconds, status, retry_after))
                 if answer.is_success:
                     entry.result = result(answer.json())
                     return

@@ -18,11 +18,10 @@ BEFORE_SECONDS, FAULT_SECONDS, AFTER_SECONDS = 3.0, 8.0, 4.0
 QUICK_SECONDS = 4.0
 WARM_SECONDS = 5.0
 BETWEEN_SECONDS = 0.5  # two faults of a case
-STEADY_SECONDS = 2.0  # at the end of a case, in which nothing may be refused any more
+STEADY_SECONDS = 2.0  # at the end of a case, by which it has to have recovered
 RECOVERY_SECONDS = 30.0
 # INGEST_WAIT_MS, and as much again for a machine that does all of this at once.
-REFUSAL_SECONDS = 3.0
-SENT_SECONDS = 0.1  # by then a request is with the server
+REFUSAL_SECONDS, LATEST_SECONDS = 3.0, 12.0
 _owners = count(1)
 
 
@@ -74,10 +73,9 @@ def run_case(case: Case, server: Web, stores: Stores, seconds: float) -> Result:
     load = Load(server.url, owner.token, owner.devices)
     load.start()
     time.sleep(BEFORE_SECONDS)
-    undone, began = [], {}
+    undone = []
     try:
         for fault in case.faults:
-            began[fault] = time.monotonic()
             undone.append(cases.begin(*fault, server, stores))
             time.sleep(BETWEEN_SECONDS)
         time.sleep(seconds)
@@ -94,7 +92,7 @@ def run_case(case: Case, server: Web, stores: Stores, seconds: float) -> Result:
     for name in ("lost", "doubled", "latest_wrong", "events_lost", "events_doubled"):
         setattr(result, name, getattr(found, name))
     result.complaints += found.examples + load.errors[:3]
-    result.complaints += complaints(case, ledger, began, stopped)
+    result.complaints += complaints(case, ledger, stopped)
     return result
 
 
@@ -139,33 +137,30 @@ def _summary(case: Case, ledger: Ledger, recovery: float) -> Result:
     )
 
 
-def complaints(
-    case: Case, ledger: Ledger, began: dict[tuple[str, str], float], stopped: float
-) -> list[str]:
+def complaints(case: Case, ledger: Ledger, stopped: float) -> list[str]:
     """What should not have been answered so, or not after so long."""
     found = []
-    attempts, first = ledger.attempts(), min(began.values())
-    # A server that is told to end answers what it has taken before.
-    until = began.get(("web", "restart"), first - 1 if case.touches_web else stopped)
-    if lost := [a for a in attempts if a.status == 0 and a.begun < until - SENT_SECONDS]:
+    attempts = ledger.attempts()
+    if not case.touches_web and (lost := [a for a in attempts if a.status == 0]):
         found.append(f"{len(lost)} without any answer: {lost[:3]}")
     if wrong := [a for a in attempts if a.status and not a.is_good and not a.is_refused]:
         found.append(f"{len(wrong)} neither good nor refused as promised: {wrong[:3]}")
-    late = [a for a in attempts if a.is_refused and a.seconds > REFUSAL_SECONDS]
-    if late and not case.touches_web:
-        found.append(f"{len(late)} refused late: {late[:3]}")
-    if early := [a for a in attempts if not a.is_good and _ended(a) < first]:
-        found.append(f"{len(early)} refused before anything had happened: {early[:3]}")
+    refused = sorted((a for a in attempts if a.is_refused), key=lambda a: a.seconds)
+    if refused and not case.touches_web and _is_late(refused):
+        found.append(f"refused late: {refused[len(refused) // 2]}, {refused[-3:]}")
     steady = [a for a in attempts if stopped - STEADY_SECONDS <= a.begun < stopped]
-    if not steady or (bad := [a for a in steady if not a.is_good]):
-        found.append(f"not recovered: {bad[:3] if steady else 'nothing came through'}")
+    bad = [a for a in steady if not a.is_good]
+    if 2 * len(bad) >= len(steady):  # a busy machine may refuse one now and then
+        found.append(f"not recovered: {bad[:3] or 'nothing came through'}")
     if late_entries := [e for e in ledger.submissions() if _is_given_up(e)]:
         found.append(f"{len(late_entries)} repeated in vain: {late_entries[:1]}")
     return found
 
 
-def _ended(attempt: Attempt) -> float:
-    return attempt.begun + attempt.seconds
+def _is_late(refused: list[Attempt]) -> bool:
+    """Half of them, by their times in order, or any of them by far."""
+    half, last = refused[len(refused) // 2], refused[-1]
+    return half.seconds > REFUSAL_SECONDS or last.seconds > LATEST_SECONDS
 
 
 def _is_given_up(entry: Entry) -> bool:

@@ -11,9 +11,9 @@ from tests.faults.ledger import Attempt, Entry, Ledger
 from tests.faults.run import complaints
 
 GOOD, REFUSED, BROKEN = (
-    Attempt(100.0, 0.01, 201, None),
-    Attempt(99.2, 0.01, 503, "1"),
-    Attempt(99.2, 0.01, 500, None),
+    Attempt("timed", 100.0, 0.01, 201, None),
+    Attempt("plain", 99.2, 0.01, 503, "1"),
+    Attempt("plain", 99.2, 0.01, 500, None),
 )
 
 
@@ -76,8 +76,7 @@ def test_what_is_answered_otherwise_than_promised_is_said(sensor):
     ledger = Ledger()
     ledger.add(Entry("plain", 1, sensor.id, None, 1, [GOOD]))
     ledger.add(Entry("plain", 2, sensor.id, None, None, [REFUSED]))
-    began, stopped = {("redis", "kill"): 99.0}, 101.5
-    assert complaints(case("redis kill"), ledger, began, stopped) == []
+    assert complaints(case("redis kill"), ledger, stopped=101.5) == []
     ledger.add(Entry("plain", 3, sensor.id, None, None, [BROKEN]))
-    [complaint] = complaints(case("redis kill"), ledger, began, stopped)
+    [complaint] = complaints(case("redis kill"), ledger, stopped=101.5)
     assert "neither good nor refused as promised" in complaint
