@@ -43,6 +43,9 @@ def main() -> int:
     except Failure as failure:
         sys.stderr.write(f"{failure}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("\nBroken off; what was started is stopped, what was stored is dropped.\n")
+        return 130
     return 0
 
 

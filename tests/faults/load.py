@@ -18,8 +18,8 @@ from tests.bench.ledger import to_ms
 from tests.bench.population import Somebody
 from tests.faults.ledger import REFUSALS, Attempt, Entry, Ledger
 
-PER_SECOND = 80
-ACTIONS_PER_SECOND = 2
+PER_SECOND = 50
+ACTIONS_PER_SECOND = 1
 WAIT_SECONDS = 15  # longer than anything may take
 PATIENCE_SECONDS = 30  # of who repeats, once the load has ended
 _numbers = count(1)

@@ -14,9 +14,9 @@ from tests.faults.load import Load
 from tests.faults.web import Stores, Web
 
 DEVICES = 20
-BEFORE_SECONDS, FAULT_SECONDS, AFTER_SECONDS = 3.0, 8.0, 4.0
+BEFORE_SECONDS, FAULT_SECONDS, AFTER_SECONDS = 2.0, 6.0, 3.0
 QUICK_SECONDS = 4.0
-WARM_SECONDS = 5.0
+WARM_SECONDS = 8.0
 BETWEEN_SECONDS = 0.5  # two faults of a case
 STEADY_SECONDS = 2.0  # at the end of a case, by which it has to have recovered
 RECOVERY_SECONDS = 30.0
