@@ -11,7 +11,7 @@ export VAR_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo run serve test test-embedded test-real test-browser test-cluster check format services services-stop cluster cluster-stop \
-	bench bench-growth bench-pages screenshots clean
+	test-faults soak bench bench-growth bench-pages screenshots clean
 
 help: ## List the tasks
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,7 +48,8 @@ run: $(BIN)/.runtime ## Run the server on the stores that the environment names,
 
 serve: $(BIN)/.runtime ## Serve on real stores as in production: WORKERS processes of THREADS; the worker apart
 	@$(BIN)/granian --interface wsgi --port $(PORT) --workers $(WORKERS) \
-		--blocking-threads $(THREADS) --no-ws iotflow.wsgi:application
+		--blocking-threads $(THREADS) --respawn-failed-workers --workers-kill-timeout 25 \
+		--no-ws iotflow.wsgi:application
 
 services: $(BIN)/.runtime ## Start PostgreSQL, Cassandra, Redis and MongoDB; then: . .services/env
 	@$(BIN)/python deploy/services.py up
@@ -80,6 +81,7 @@ test: $(BIN)/.dev services ## Run the whole suite: on the embedded stores, in a 
 	@$(MAKE) --no-print-directory test-embedded
 	@$(MAKE) --no-print-directory test-browser
 	@$(MAKE) --no-print-directory test-real
+	@$(MAKE) --no-print-directory test-faults QUICK=1
 
 test-embedded: $(BIN)/.dev ## Run the suite on the embedded stores only
 	@echo "== The suite on the embedded stores"
@@ -93,6 +95,13 @@ test-browser: $(BIN)/.dev ## Try the staff's pages in Chromium, which apt instal
 	@echo "== The staff's pages in a browser"
 	@$(BIN)/python -m tests.browser.chromium
 	@STORES=embedded $(BIN)/python -m pytest -m browser tests/browser $(ARGS)
+
+test-faults: $(BIN)/.dev services ## Kill, freeze, cut each part under load; writes docs/reliability.md; QUICK=1
+	@echo "== Faults under load"
+	@$(BIN)/python -m tests.faults run $(if $(QUICK),--quick) $(ARGS)
+
+soak: $(BIN)/.dev services ## Half of the measured load for MINUTES (30): memory, errors, losses
+	@$(BIN)/python -m tests.faults soak --minutes $(or $(MINUTES),30) $(ARGS)
 
 screenshots: $(BIN)/.dev ## Write the pictures of README and docs anew, from a fresh demo
 	@$(BIN)/python -m tests.browser.screenshots

@@ -97,6 +97,9 @@ class Container:
         self.compose("rm", "-s", "-f", self.name)
         self.state.pid_file(self.name).unlink(missing_ok=True)
 
+    def halt(self) -> None:
+        self.compose("stop", self.name)
+
     def kill(self) -> None:
         self.compose("kill", self.name)
 

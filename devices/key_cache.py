@@ -174,6 +174,7 @@ def invalidate(digests: Iterable[str]) -> None:
 
 
 _is_due = threading.Event()
+_renewing = threading.Lock()
 
 
 def lease_lasts(ms: int) -> None:
@@ -184,10 +185,13 @@ def lease_lasts(ms: int) -> None:
 
 def renew_if_due() -> None:
     """Renew a lease that is about to end; one thread of a process does, and waits for it."""
-    if _is_due.is_set():
-        _is_due.clear()
-        with suppress(StoreAway), redis() as client:
-            _renew_lease(client)
+    if _is_due.is_set() and _renewing.acquire(blocking=False):
+        try:
+            _is_due.clear()
+            with suppress(StoreAway), redis() as client:
+                _renew_lease(client)
+        finally:
+            _renewing.release()
 
 
 def apply_pending(client: Any | None = None) -> int:

@@ -197,6 +197,7 @@ else:
     if default_database["ENGINE"].endswith("sqlite3"):
         default_database["OPTIONS"] = dict(SQLITE_OPTIONS)
     else:
+        default_database["ENGINE"] = "iotflow.lib.postgres"
         default_database["CONN_MAX_AGE"] = 600
         default_database["CONN_HEALTH_CHECKS"] = True
         default_database.setdefault("OPTIONS", {}).update(
@@ -208,6 +209,8 @@ else:
             tcp_user_timeout=5000,
             options="-c statement_timeout=10000 -c lock_timeout=5000",
         )
+
+DATABASE_TIMEOUT_MS = bounded("DATABASE_TIMEOUT_MS", 900, 100, 60_000)
 
 MONGODB_URI = env.str("MONGODB_URI", default="")
 EVENTS_EMBEDDED = not MONGODB_URI

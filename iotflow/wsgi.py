@@ -42,6 +42,23 @@ def check_settings() -> None:
         raise SystemExit("The settings are wrong; `manage.py check` says how.")
 
 
+def serve() -> None:
+    """What a server process does besides answering, and how it ends."""
+    from iotflow import readiness, shutdown
+    from iotflow.lib.postgres import silence
+
+    silence.install()
+    readiness.process.start()
+    if not settings.WORKER_THREAD:
+        shutdown.at_end()
+        return
+    from iotflow.worker import Worker
+
+    worker = Worker()
+    worker.start_thread()
+    shutdown.at_end(worker.finish)
+
+
 application = with_length(get_wsgi_application())
 check_settings()
 
@@ -50,12 +67,4 @@ gc.collect()
 gc.freeze()
 gc.set_threshold(10_000, 20, 20)
 
-# The checks above have loaded every view; the stores are connected to beside the first requests.
-from iotflow import readiness  # noqa: E402  (it needs the settings)
-
-readiness.process.start()
-
-if settings.WORKER_THREAD:
-    from iotflow.worker import Worker
-
-    Worker().start_thread()
+serve()

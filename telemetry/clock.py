@@ -1,7 +1,8 @@
 """Times that the server gives to readings: milliseconds, and never the same twice for a device.
 
-Redis gives them for all processes; while it is away the device's row in the database does. With
-everything embedded there is one process, and it gives them itself.
+Redis gives them for all processes; while it is away the device's row in the database does. It may
+be away for one process and not for another, so Redis gives even milliseconds and the database odd
+ones. With everything embedded there is one process, and it gives them itself.
 """
 
 import threading
@@ -24,6 +25,7 @@ for i = 1, #KEYS do
     local time = tonumber(ARGV[i + 1])
     local last = tonumber(redis.call('GET', KEYS[i]) or '0')
     if last >= time then time = last + 1 end
+    time = time + time % 2
     given[i] = string.format('%.0f', time)
     redis.call('SET', KEYS[i], given[i], 'EX', ARGV[1])
 end
@@ -117,15 +119,15 @@ def _give_row(device_id: int, count: int) -> range:
     """The times from one past the last, or now if later; the lock on the device's row keeps two
     from getting the same.
     """
-    now = _process_clock.next(device_id)
+    now = _process_clock.next(device_id) | 1
+    end = now + 2 * (count - 1)
     last = Case(
-        When(last_given_ms__gte=now, then=F("last_given_ms") + count),
-        default=Value(now + count - 1),
+        When(last_given_ms__gte=now, then=F("last_given_ms") + 2 * count),
+        default=Value(end),
     )
-    end = now + count - 1
     with transaction.atomic():
         row = Device.objects.filter(pk=device_id)
         if row.update(last_given_ms=last):
             end = int(row.values_list("last_given_ms", flat=True).get())
     _process_clock.note(device_id, end)
-    return range(end - count + 1, end + 1)
+    return range(end - 2 * (count - 1), end + 1, 2)

@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import repeat
+from time import monotonic
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -143,13 +144,14 @@ class Committer:
             self._wake.notify()
         return ticket.wait(settings.INGEST_WAIT_MS / 1000)
 
-    def stop(self) -> None:
-        """Finish what is queued, then end the threads."""
+    def stop(self, seconds: float = 10) -> None:
+        """Finish what is queued, then end the threads; wait so long for them at most."""
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
+        deadline = monotonic() + seconds
         for thread in self._threads:
-            thread.join(timeout=10)
+            thread.join(max(0.0, deadline - monotonic()))
 
     def _run(self) -> None:
         while (group := self._gather()) is not None:
@@ -230,6 +232,12 @@ def committer() -> Committer:
             if _committer is None:
                 _committer = Committer()
     return _committer
+
+
+def stop(seconds: float) -> None:
+    """Let the committer of this process finish, if it has begun."""
+    if _committer is not None:
+        _committer.stop(seconds)
 
 
 def _admitted(group: Sequence[Ticket]) -> list[Ticket]:

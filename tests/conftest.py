@@ -107,11 +107,12 @@ def clean_redis(request: pytest.FixtureRequest) -> None:
     """Each test begins with an empty Redis, closed breakers, and no limit used."""
     if request.node.nodeid.startswith(PURE):
         return
+    from iotflow.lib.postgres import base
     from iotflow.lib.ratelimit import memory
     from iotflow.lib.redis import breaker, redis
     from telemetry.stores import telemetry_store
 
-    close(breaker, telemetry_store())
+    close(breaker, base.breaker, telemetry_store())
     memory.clear()
     with redis() as client:
         client.flushdb()

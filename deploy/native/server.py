@@ -160,6 +160,10 @@ class Server:
             self.say("does not end; killed")
             self.kill()
 
+    def halt(self) -> None:
+        """End it in order; it may be started again."""
+        self.end(self.running_pid())
+
     def kill(self) -> None:
         """SIGKILL to the process and its children; done when all are gone."""
         members = process.freeze(self.running_pid())

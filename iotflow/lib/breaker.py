@@ -40,15 +40,16 @@ class Breaker:
     @contextmanager
     def guard(self) -> Iterator[None]:
         """Run a call to the store; its `errors` become StoreAway, which an open one raises."""
-        self._admit()
+        self.admit()
         try:
             yield
         except self.errors as error:
-            self._fail(error)
+            self.fail(error)
             raise StoreAway(self.store) from error
-        self._succeed()
+        self.succeed()
 
-    def _admit(self) -> None:
+    def admit(self) -> None:
+        """Raises StoreAway where it is open; what is let through has to tell how it went."""
         with self._lock:
             if not self.is_open:
                 return
@@ -56,14 +57,22 @@ class Breaker:
                 raise StoreAway(self.store)
             self._next_try = time.monotonic() + self.pause  # this caller tries, the others wait
 
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
+        self._note(error, 1)
+
+    def trip(self, error: Exception) -> None:
+        """Open at once: this failure leaves no doubt."""
+        self._note(error, self.failures)
+
+    def _note(self, error: Exception, failures: int) -> None:
         with self._lock:
-            self._failed += 1
+            was_open = self.is_open
+            self._failed += failures
             self._next_try = time.monotonic() + self.pause
-            if self._failed == self.failures:
+            if self.is_open and not was_open:
                 logger.warning("%s is away: %s", self.store, error)
 
-    def _succeed(self) -> None:
+    def succeed(self) -> None:
         with self._lock:
             if self.is_open:
                 logger.warning("%s is back", self.store)

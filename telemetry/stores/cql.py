@@ -25,6 +25,7 @@ REQUEST_SECONDS = 1.0
 READ_SECONDS = 5.0
 FETCH_ROWS = 2000
 IN_FLIGHT = 32
+PREPARED_AT_ONCE = 8
 AWAY = (DriverException, NoHostAvailable, ConnectionException, CQLEngineException, OSError)
 # Reads that take long by themselves: asked of a second node too, they would load both. And what
 # is done once only.
@@ -95,14 +96,19 @@ class Cql:
 
     def _connect(self) -> Session:
         session = open_session()
+        keyspace = settings.CASSANDRA_KEYSPACE
+        texts = [statement.format(ks=keyspace) for statement in self._statements.values()]
         try:
-            for name, statement in self._statements.items():
-                text = statement.format(ks=settings.CASSANDRA_KEYSPACE)
-                self.prepared[name] = session.prepare(text)
-                self.prepared[name].fetch_size = FETCH_ROWS
-                # Then the driver asks a second node when the first is slow. Every write may be sent
-                # twice: it carries its own time, or that of its first sending.
-                self.prepared[name].is_idempotent = not LONG.search(text)
+            # Some at a time: dozens of round trips, one after another, take long where one does.
+            with ThreadPoolExecutor(max_workers=PREPARED_AT_ONCE) as executor:
+                for name, prepared in zip(
+                    self._statements, executor.map(session.prepare, texts), strict=True
+                ):
+                    prepared.fetch_size = FETCH_ROWS
+                    # Then the driver asks a second node when the first is slow. Every write may be
+                    # sent twice: it carries its own time, or that of its first sending.
+                    prepared.is_idempotent = not LONG.search(prepared.query_string)
+                    self.prepared[name] = prepared
         except InvalidRequest as error:
             logger.error("Cassandra has no tables yet; run manage.py setup_stores: %s", error)
             raise StoreAway("Cassandra") from error
@@ -113,7 +119,8 @@ def rows_of(found: ResultSet) -> Iterator[Row]:
     """The rows, page by page; each page is let go at its end.
 
     A future of the driver and its timer hold each other: its rows would stay until the collector
-    comes by, and a long read fills memory faster than that.
+    comes by, and a long read fills memory faster than that. Each page is asked for anew, for the
+    driver's own way to the next one has no time limit.
     """
     while True:
         rows = found.current_rows
@@ -123,7 +130,13 @@ def rows_of(found: ResultSet) -> Iterator[Row]:
             rows.clear()
         if not found.has_more_pages:
             return
-        found.fetch_next_page()
+        future = found.response_future
+        found = future.session.execute(
+            future.query,
+            timeout=READ_SECONDS,
+            execution_profile=PROFILE,
+            paging_state=found.paging_state,
+        )
 
 
 def open_session() -> Session:

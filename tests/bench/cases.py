@@ -14,6 +14,7 @@ Answer = dict[str, Any]
 MEASUREMENTS = 3
 AT_ONCE = 16  # of messages with 100 readings each
 FLOOR = "/api/v1/bench/floor"
+QUEUE = "/api/v1/bench/queue"
 
 
 @dataclass(frozen=True)

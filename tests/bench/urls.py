@@ -12,6 +12,7 @@ from iotflow.urls import (
     handler500,
 )
 from iotflow.urls import urlpatterns as project
+from telemetry import ingest
 
 __all__ = ["handler400", "handler403", "handler404", "handler500", "urlpatterns"]
 
@@ -27,4 +28,15 @@ class FloorView(APIView):
         return Response({"status": "success", "message": "The floor."})
 
 
-urlpatterns = [path("api/v1/bench/floor", FloorView.as_view()), *project]
+class QueueView(FloorView):
+    """How many submissions wait in the process that answers."""
+
+    def get(self, request: Request) -> Response:
+        return Response({"queue": len(ingest.committer()._queue)})
+
+
+urlpatterns = [
+    path("api/v1/bench/floor", FloorView.as_view()),
+    path("api/v1/bench/queue", QueueView.as_view()),
+    *project,
+]

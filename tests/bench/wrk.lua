@@ -3,6 +3,7 @@
 --   targets   a file of lines: device id, header, its value, path
 --   slot      ms since 1970: the first message's time; every message takes one more
 --   taken     a file that takes the time of every acknowledged message's first reading, or "-"
+--   pace      ms that a connection waits between an answer and the next request
 -- A message's place n in the run tells its devices and times, so its time alone names it.
 -- The readings of a message are STEP ms apart: no device has a time twice, as long as messages
 -- of the same device are a multiple of some number of ms apart that STEP has no factor of.
@@ -75,6 +76,10 @@ function init(args)
     local target = {id = id, headers = headers, path = path}
     if kind == "get" then target.request = wrk.format("GET", path, headers) end
     table.insert(targets, target)
+  end
+  local pace = tonumber(args[5])
+  if pace > 0 then
+    function delay() return pace end
   end
   if args[4] ~= "-" then
     taken = io.open(args[4], "w")

@@ -78,11 +78,13 @@ def run(
     connections: int,
     slot: int = 0,
     taken: Path | None = None,
+    pace_ms: int = 0,
 ) -> Figures:
     """One load of so many seconds. One thread of wrk outruns any number of cores of Python."""
     command = [
         *("wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--timeout", TIMEOUT),
         *("-s", str(SCRIPT), url, "--", kind, str(targets), str(slot), str(taken or "-")),
+        str(pace_ms),
     ]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, capture_output=True, text=True)

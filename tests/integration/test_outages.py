@@ -7,12 +7,14 @@ import time
 import pytest
 from django.db import connections
 from django.test import Client
+from psycopg2 import extensions
 
 from devices.services import rotate_key, set_status
 from events import admin, log, outbox, sinks
 from events.kinds import Kind
 from events.models import EventLog, Outbox
 from iotflow.lib.errors import StoreAway
+from iotflow.lib.postgres import silence
 from telemetry.backfill import Backfill, Sample
 from tests.api import Api
 from tests.services import eventually, hung, killed
@@ -60,6 +62,15 @@ def export(device, wanted: str, **query: str):
 def patient(settings) -> None:
     """Where it is not how fast a submission is refused that is tried, but that it is not."""
     settings.INGEST_WAIT_MS = 10_000
+
+
+@pytest.fixture
+def impatient():
+    """As a server process, this one does not wait for a PostgreSQL that is silent."""
+    silence.install()
+    yield
+    extensions.set_wait_callback(None)
+    connections.close_all()
 
 
 @pytest.mark.usefixtures("patient")
@@ -287,6 +298,42 @@ class TestPostgresAway:
                 assert time.monotonic() - started < 10
         finally:
             connections.close_all()  # the test's own, which died with the server
-        assert alice.api.get("/devices").status == 200
+        eventually(lambda: alice.api.get("/devices").status == 200)
         assert submit(unknown).status == 201
         assert EventLog.objects.filter(kind="telemetry.submitted").count() == 7
+
+    def test_a_frozen_one_is_no_different(self, anybody, alice, sensor, make_device, impatient):
+        unknown = make_device(alice)
+        assert submit(sensor, 0).status == 201
+        try:
+            with hung("postgres"):
+                started = time.monotonic()
+                # Whoever finds out may be refused, for the lease of the cached keys is too short.
+                eventually(lambda: submit(sensor, 1, timestamp="-1h").status == 201, 5)
+                for n in range(2, 22):
+                    assert submit(sensor, n).status == 201
+                    assert latest(sensor) == n
+                    time.sleep(0.2)  # beyond several leases
+                for _ in range(3):
+                    for answer in (
+                        submit(unknown),
+                        alice.api.get("/devices"),
+                        anybody.post("/auth/login", {"username": "alice", "password": PASSWORD}),
+                    ):
+                        assert answer.status == 503
+                        assert answer.json["error"] == "store_unavailable"
+                        assert "Retry-After" in answer.headers
+                assert time.monotonic() - started < 30
+        finally:
+            connections.close_all()
+        eventually(lambda: alice.api.get("/devices").status == 200)
+        assert submit(unknown).status == 201
+
+    def test_what_is_revoked_after_it_is_back_is_revoked_at_once(self, alice, sensor, impatient):
+        assert submit(sensor).status == 201
+        with hung("postgres"):
+            eventually(lambda: submit(sensor).status == 201, 5)
+        connections.close_all()
+        eventually(lambda: alice.api.get("/devices").status == 200)
+        rotate_key(device=sensor.device, actor="test")
+        assert submit(sensor).status == 401

@@ -35,3 +35,11 @@ def test_other_errors_pass_through_and_do_not_count():
     with pytest.raises(KeyError), breaker.guard():
         raise KeyError
     assert not breaker.is_open
+
+
+def test_a_failure_that_leaves_no_doubt_opens_it_at_once():
+    breaker = Breaker("Store", OSError, failures=3, pause=60)
+    breaker.trip(OSError("dead"))
+    assert breaker.is_open
+    with pytest.raises(StoreAway):
+        breaker.admit()
