@@ -104,8 +104,15 @@ SECURE_SSL_REDIRECT = not ALLOW_HTTP
 SECURE_HSTS_SECONDS = 0 if ALLOW_HTTP else bounded("HSTS_SECONDS", 31_536_000, 0, 10**9)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HSTS_SECONDS > 0
 SECURE_REDIRECT_EXEMPT = [r"^health$"]  # a probe inside the host speaks plain HTTP
+SECURE_REFERRER_POLICY = SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not ALLOW_HTTP
-SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+# With the prefix a browser takes the cookie from this host by HTTPS alone, not from a neighbour.
+COOKIE_PREFIX = "" if ALLOW_HTTP else "__Host-"
+SESSION_COOKIE_NAME = f"{COOKIE_PREFIX}sessionid"
+CSRF_COOKIE_NAME = f"{COOKIE_PREFIX}csrftoken"
+SESSION_ENGINE = "accounts.sessions"
 CSRF_FAILURE_VIEW = "iotflow.views.csrf_failure"
 X_FRAME_OPTIONS = "DENY"
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")  # see TrustedScheme
@@ -136,6 +143,7 @@ INSTALLED_APPS = [
     "iotflow",
 ]
 MIDDLEWARE = [
+    "iotflow.browser.BrowserPolicy",
     "iotflow.middleware.ApiErrors",
     "iotflow.middleware.TrustedScheme",
     "django.middleware.security.SecurityMiddleware",
@@ -340,7 +348,8 @@ CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": REDIS_URL or "redis://embedded:6379/0",
-        "OPTIONS": cache_options,
+        # The default is pickle, which would run what somebody else has written into Redis.
+        "OPTIONS": {**cache_options, "SERIALIZER": "django_redis.serializers.json.JSONSerializer"},
     }
 }
 REDIS_PREFIX = env.str("REDIS_PREFIX", default="iotflow")
@@ -374,7 +383,7 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
-LOGIN_URL = "admin:login"
+LOGIN_URL, LOGIN_REDIRECT_URL = "admin:login", "admin:index"
 
 # --- The API ------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
@@ -508,7 +517,10 @@ UNFOLD = {
         }
     },
     "STYLES": [lambda request: static("iotflow/admin/admin.css")],
-    "SCRIPTS": [lambda request: static("iotflow/admin/keyboard.js")],
+    "SCRIPTS": [
+        lambda request: static("iotflow/admin/keyboard.js"),
+        lambda request: static("iotflow/admin/forms.js"),
+    ],
     "SIDEBAR": {
         "show_search": True,
         "command_search": True,
