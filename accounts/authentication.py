@@ -14,6 +14,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts.models import Token, User
+from accounts.second_factor import missing
 
 
 class TokenAuthentication(KnoxTokenAuthentication):
@@ -39,11 +40,11 @@ class TokenAuthentication(KnoxTokenAuthentication):
 
 
 class StaffSession(SessionAuthentication):
-    """The admin site's session, with CSRF, for staff only."""
+    """The admin site's session, with CSRF, for staff who have given all it asks for."""
 
     def authenticate(self, request: Request) -> tuple[Any, None] | None:
         user: User | AnonymousUser | None = getattr(request._request, "user", None)
-        if user is None or not user.is_staff:
+        if user is None or not user.is_staff or missing(request._request):
             return None
         return super().authenticate(request)
 

@@ -134,6 +134,9 @@ INSTALLED_APPS = [
     "rest_framework",
     "django_filters",
     "knox",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "events",
@@ -157,6 +160,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -384,6 +388,8 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 LOGIN_URL, LOGIN_REDIRECT_URL = "admin:login", "admin:index"
+ADMIN_TOTP = choice("ADMIN_TOTP", "optional", ("off", "optional", "required"))
+OTP_TOTP_ISSUER = "IoTFlow"
 
 # --- The API ------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
@@ -527,6 +533,7 @@ UNFOLD = {
         "navigation": "iotflow.admin.navigation.sidebar",
     },
     "TABS": "iotflow.admin.navigation.tabs",
+    "ACCOUNT": {"navigation": "iotflow.admin.navigation.account"},
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
 }
