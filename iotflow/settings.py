@@ -551,6 +551,8 @@ LOGGING = {
         "cassandra.pool": {"level": "CRITICAL"},
         "django.request": {"level": "ERROR"},
         "django.security.DisallowedHost": {"level": "CRITICAL"},
+        # Below, it writes all that a page is made from, a key that is shown once among it.
+        "django.template": {"level": "INFO"},
         "httpx": {"level": "WARNING"},
         "pymongo": {"level": "ERROR"},
     },
