@@ -10,7 +10,7 @@ VAR_DIR ?= var
 export VAR_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo run serve test test-embedded test-real test-browser test-cluster check format services services-stop cluster cluster-stop \
+.PHONY: help venv demo run serve test test-embedded test-real test-browser test-cluster check audit format services services-stop cluster cluster-stop \
 	test-faults soak bench bench-growth bench-pages screenshots clean
 
 help: ## List the tasks
@@ -70,6 +70,9 @@ check: $(BIN)/.dev ## Format, lint, types, imports, migrations
 	@$(BIN)/mypy --config-file clients/python/pyproject.toml clients/python/iotflow_client
 	@$(BIN)/lint-imports
 	@$(EMBEDDED) $(BIN)/python manage.py makemigrations --check --dry-run
+
+audit: $(BIN)/.dev ## Look at dependencies, licences, code, settings, secrets and known holes; OFFLINE=1
+	@$(EMBEDDED) $(BIN)/python deploy/audit.py
 
 format: $(BIN)/.dev ## Let ruff format and mend the code
 	@$(BIN)/ruff format .

@@ -11,6 +11,8 @@ from django.db.models import Count, Model, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
+from django_otp.plugins.otp_static.models import StaticDevice
+from django_otp.plugins.otp_totp.models import TOTPDevice
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
@@ -34,6 +36,7 @@ from iotflow.lib.deletion import CountedDeletion
 from iotflow.lib.formdiff import changes_of
 
 admin.site.unregister(Group)
+admin.site.unregister([TOTPDevice, StaticDevice])  # their forms show what only the app may know
 
 
 @admin.register(Group)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.utils import timezone
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -13,6 +14,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts.models import Token, User
+from accounts.second_factor import missing
 
 
 class TokenAuthentication(KnoxTokenAuthentication):
@@ -38,11 +40,11 @@ class TokenAuthentication(KnoxTokenAuthentication):
 
 
 class StaffSession(SessionAuthentication):
-    """The admin site's session, with CSRF, for staff only."""
+    """The admin site's session, with CSRF, for staff who have given all it asks for."""
 
     def authenticate(self, request: Request) -> tuple[Any, None] | None:
         user: User | AnonymousUser | None = getattr(request._request, "user", None)
-        if user is None or not user.is_staff:
+        if user is None or not user.is_staff or missing(request._request):
             return None
         return super().authenticate(request)
 
@@ -64,6 +66,6 @@ class StaffSessionScheme(OpenApiAuthenticationExtension):
         return {
             "type": "apiKey",
             "in": "cookie",
-            "name": "sessionid",
+            "name": settings.SESSION_COOKIE_NAME,
             "description": "The admin site's, of staff; what changes anything needs X-CSRFToken.",
         }

@@ -68,17 +68,21 @@ class ChangeUserSerializer(RegisterSerializer):
 
 
 class LoginSerializer(serializers.Serializer[Any]):
-    """`username` may hold an e-mail address; `email` is accepted in its place."""
+    """`username` may hold an e-mail address; `email` is accepted in its place.
+
+    `code` is of the second factor, for those who have one.
+    """
 
     username = serializers.CharField(max_length=254, required=False)
     email = serializers.CharField(max_length=254, required=False)
     password = serializers.CharField(max_length=1024, trim_whitespace=False, write_only=True)
+    code = serializers.CharField(max_length=64, required=False, write_only=True)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         login = attrs.get("username") or attrs.get("email")
         if not login:
             raise serializers.ValidationError({"username": ["Username or e-mail is required."]})
-        return {"login": login, "password": attrs["password"]}
+        return {"login": login, "password": attrs["password"], "code": attrs.get("code", "")}
 
 
 class UserAnswer(serializers.Serializer[Any]):

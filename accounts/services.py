@@ -148,6 +148,7 @@ def record_user(
     what: str,
     actor: User | None,
     payload: Mapping[str, Any] | None = None,
+    severity: Severity = Severity.INFO,
 ) -> None:
     """Record that something happened to `user`, by `actor`."""
     log.record(
@@ -155,6 +156,7 @@ def record_user(
         f"{user.username} {what}",
         actor=actor_name(actor),
         user_id=user.pk,
+        severity=severity,
         payload=payload,
     )
 

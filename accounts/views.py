@@ -21,6 +21,7 @@ from accounts.authentication import TokenAuthentication
 from accounts.models import Token, User
 from accounts.permissions import IsStaff, IsUser, check_may_change
 from accounts.requests import current_user
+from accounts.second_factor import demand
 from accounts.serializers import (
     ChangeUserSerializer,
     LoginAnswer,
@@ -82,6 +83,7 @@ class LoginView(APIView):
         )
         if not isinstance(user, User):
             raise AuthenticationFailed("Username or password is wrong.")
+        demand(request._request, user, credentials["code"])
         with transaction.atomic():
             token, secret = Token.objects.create(user)
             user_logged_in.send(sender=User, request=request._request, user=user)

@@ -21,7 +21,7 @@ class EventsRouter:
         return self._database(model._meta.app_label, model._meta.model_name)
 
     def allow_relation(self, one: Model, other: Model, **hints: Any) -> bool | None:
-        return self.db_for_read(type(one)) == self.db_for_read(type(other))
+        return self.db_for_read(one.__class__) == self.db_for_read(other.__class__)
 
     def allow_migrate(
         self, db: str, app_label: str, model_name: str | None = None, **hints: Any

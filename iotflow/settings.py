@@ -104,8 +104,15 @@ SECURE_SSL_REDIRECT = not ALLOW_HTTP
 SECURE_HSTS_SECONDS = 0 if ALLOW_HTTP else bounded("HSTS_SECONDS", 31_536_000, 0, 10**9)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HSTS_SECONDS > 0
 SECURE_REDIRECT_EXEMPT = [r"^health(/live|/ready)?$"]  # a probe on the host speaks plain HTTP
+SECURE_REFERRER_POLICY = SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not ALLOW_HTTP
-SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+# With the prefix a browser takes the cookie from this host by HTTPS alone, not from a neighbour.
+COOKIE_PREFIX = "" if ALLOW_HTTP else "__Host-"
+SESSION_COOKIE_NAME = f"{COOKIE_PREFIX}sessionid"
+CSRF_COOKIE_NAME = f"{COOKIE_PREFIX}csrftoken"
+SESSION_ENGINE = "accounts.sessions"
 CSRF_FAILURE_VIEW = "iotflow.views.csrf_failure"
 X_FRAME_OPTIONS = "DENY"
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")  # see TrustedScheme
@@ -127,6 +134,9 @@ INSTALLED_APPS = [
     "rest_framework",
     "django_filters",
     "knox",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "events",
@@ -136,6 +146,7 @@ INSTALLED_APPS = [
     "iotflow",
 ]
 MIDDLEWARE = [
+    "iotflow.browser.BrowserPolicy",
     "iotflow.middleware.ApiErrors",
     "iotflow.middleware.TrustedScheme",
     "django.middleware.security.SecurityMiddleware",
@@ -149,6 +160,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -343,7 +355,8 @@ CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": REDIS_URL or "redis://embedded:6379/0",
-        "OPTIONS": cache_options,
+        # The default is pickle, which would run what somebody else has written into Redis.
+        "OPTIONS": {**cache_options, "SERIALIZER": "django_redis.serializers.json.JSONSerializer"},
     }
 }
 REDIS_PREFIX = env.str("REDIS_PREFIX", default="iotflow")
@@ -377,7 +390,9 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
-LOGIN_URL = "admin:login"
+LOGIN_URL, LOGIN_REDIRECT_URL = "admin:login", "admin:index"
+ADMIN_TOTP = choice("ADMIN_TOTP", "optional", ("off", "optional", "required"))
+OTP_TOTP_ISSUER = "IoTFlow"
 
 # --- The API ------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
@@ -511,13 +526,17 @@ UNFOLD = {
         }
     },
     "STYLES": [lambda request: static("iotflow/admin/admin.css")],
-    "SCRIPTS": [lambda request: static("iotflow/admin/keyboard.js")],
+    "SCRIPTS": [
+        lambda request: static("iotflow/admin/keyboard.js"),
+        lambda request: static("iotflow/admin/forms.js"),
+    ],
     "SIDEBAR": {
         "show_search": True,
         "command_search": True,
         "navigation": "iotflow.admin.navigation.sidebar",
     },
     "TABS": "iotflow.admin.navigation.tabs",
+    "ACCOUNT": {"navigation": "iotflow.admin.navigation.account"},
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
 }
@@ -535,6 +554,8 @@ LOGGING = {
         "cassandra.pool": {"level": "CRITICAL"},
         "django.request": {"level": "ERROR"},
         "django.security.DisallowedHost": {"level": "CRITICAL"},
+        # Below, it writes all that a page is made from, a key that is shown once among it.
+        "django.template": {"level": "INFO"},
         "httpx": {"level": "WARNING"},
         "pymongo": {"level": "ERROR"},
     },

@@ -10,6 +10,7 @@ from iotflow import views
 from iotflow.lib.ids import IdConverter
 
 register_converter(IdConverter, "id")
+docs = SpectacularSwaggerView.as_view(url_name="schema", template_name="iotflow/docs.html")
 
 # Tried in this order, one after the other: what is asked for most often comes first.
 api: list[URLPattern | URLResolver] = [
@@ -35,7 +36,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v1", views.front),
     path("api/schema", views.SchemaView.as_view(), name="schema"),
-    path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("api/docs", docs, name="docs"),
     re_path(r"^api/", views.api_not_found),
 ]
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import Group
 from django.http import HttpRequest
 from django.urls import reverse
@@ -75,6 +76,14 @@ def _anybody(request: HttpRequest) -> bool:
 
 def _who_sees(model: Any) -> Callable[[HttpRequest], bool]:
     return lambda request: sees_all(current_user(request), model)
+
+
+def account(request: HttpRequest) -> list[dict[str, Any]]:
+    """Below the user's name."""
+    links = [{"title": "Change password", "link": reverse("admin:password_change")}]
+    if settings.ADMIN_TOTP != "off":
+        links.append({"title": "Second factor", "link": reverse("admin:second_factor")})
+    return links
 
 
 def tabs(request: HttpRequest) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from django.urls import URLPattern, path
 from unfold.sites import UnfoldAdminSite
 
 from accounts.requests import current_user
-from iotflow.admin import dashboard, device, group, search, user
+from iotflow.admin import dashboard, device, group, search, second_factor, user
 from iotflow.lib import ids
 
 logger = logging.getLogger(__name__)
@@ -31,13 +31,22 @@ class Site(UnfoldAdminSite):
     def extra_urls(self) -> list[URLPattern]:
         """Before those of the models, whose forms would take `…/device/1/overview/` too."""
         return [
+            path("code/", self.admin_view(second_factor.code), name="code"),
+            path("second-factor/", self.admin_view(second_factor.own), name="second_factor"),
             path("dashboard/", self.admin_view(dashboard.refreshed), name="dashboard"),
             *(page.url() for page in (*device.PAGES, *group.PAGES, *user.PAGES)),
         ]
 
     def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Callable[..., Any]:
         is_list = getattr(view, "__name__", "") in LISTS
-        return super().admin_view(_forgiving(view) if is_list else view, cacheable)
+        view = second_factor.behind(_forgiving(view) if is_list else view)
+        return super().admin_view(view, cacheable)
+
+    @second_factor.before
+    def logout(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        return super().logout(request, extra_context)
 
     def index(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None

@@ -23,34 +23,52 @@ class Demo:
     url: str
     username: str
     password: str
+    place: Path
+
+    def manage(self, *command: str, **variables: str) -> None:
+        """A command beside it, on its files."""
+        ours = {"VAR_DIR": str(self.place), "ALLOW_HTTP": "1", **variables}
+        subprocess.run(
+            [sys.executable, "manage.py", *command],
+            cwd=ROOT,
+            env={**_environment(), **ours},
+            check=True,
+            timeout=60,
+        )
 
     def log_in(self, page: Page) -> None:
+        self.give_password(page)
+        page.wait_for_url(f"{self.url}/admin/")
+
+    def give_password(self, page: Page) -> None:
         page.goto(f"{self.url}/admin/")
         page.get_by_label("Username").fill(self.username)
         page.get_by_label("Password").fill(self.password)
         page.get_by_role("button", name="Log in").click()
-        page.wait_for_url(f"{self.url}/admin/")
 
 
 @contextmanager
 def running(place: Path) -> Iterator[Demo]:
     """It runs inside, on its own port and its own files in `place`, whatever the environment."""
-    ours = (*CHOICES, "SECRET_KEY", "API_KEY_PEPPER", "DJANGO_SETTINGS_MODULE")
-    environment = {name: value for name, value in os.environ.items() if name not in ours}
     with (place / "log.txt").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "manage.py", "demo", "--port", str(free_port())],
             cwd=ROOT,
-            env={**environment, "VAR_DIR": str(place), "ALLOW_HTTP": "1", "WORKER_THREAD": "1"},
+            env={**_environment(), "VAR_DIR": str(place), "ALLOW_HTTP": "1", "WORKER_THREAD": "1"},
             stdout=log,
             stderr=subprocess.STDOUT,
         )
     try:
         facts = _facts(process, place)
-        yield Demo(facts["url"], facts["admin_username"], facts["admin_password"])
+        yield Demo(facts["url"], facts["admin_username"], facts["admin_password"], place)
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+def _environment() -> dict[str, str]:
+    ours = (*CHOICES, "SECRET_KEY", "API_KEY_PEPPER", "DJANGO_SETTINGS_MODULE")
+    return {name: value for name, value in os.environ.items() if name not in ours}
 
 
 def _facts(process: "subprocess.Popen[bytes]", place: Path) -> dict[str, str]:

@@ -70,20 +70,6 @@ def test_secrets_are_made_up_once_and_readable_by_nobody_else(tmp_path):
     assert stat.S_IMODE((tmp_path / "secret_key").stat().st_mode) == 0o600
 
 
-def test_the_deploy_check_is_clean(tmp_path):
-    result = manage(
-        tmp_path,
-        "check",
-        "--deploy",
-        "--fail-level",
-        "WARNING",
-        "--tag",
-        "security",
-        ALLOW_HTTP="0",
-    )
-    assert result.returncode == 0, result.stderr
-
-
 @pytest.mark.parametrize("command", [["check"], ["help"], ["shell", "-c", "print(1)"]])
 def test_commands_start_with_every_server_down(tmp_path, command):
     with socket.socket() as unused:

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from accounts.models import Token, User
 from accounts.requests import current_user
+from accounts.second_factor import is_enrolled, remove
 from accounts.services import actor_name, end_tokens, set_active
 from devices.presence import presences
 from events import selectors, sinks
@@ -24,7 +25,8 @@ ACTIVITY = "-30d"
 
 
 def content(request: HttpRequest, user: User) -> dict[str, Any] | HttpResponse:
-    """A POST ends a token (`end`, or all of them), or makes the user `active` or not."""
+    """A POST ends a token (`end`, or all of them), takes the second factor away (`reset`), or
+    makes the user `active` or not."""
     if request.method == "POST":
         return _change(request, user)
     devices = list(user.devices.exclude(last_seen=None).order_by("-last_seen")[:SHOWN])
@@ -39,6 +41,7 @@ def content(request: HttpRequest, user: User) -> dict[str, Any] | HttpResponse:
         "token_count": tokens.count(),
         "activity": _activity(request, user),
         "is_self": user == request.user,
+        "has_totp": is_enrolled(user),
     }
 
 
@@ -63,6 +66,11 @@ def _change(request: HttpRequest, user: User) -> HttpResponse:
         tokens = Token.objects.all() if which == "all" else Token.objects.filter(pk=_number(which))
         ended = end_tokens(user=user, tokens=tokens, actor=actor)
         messages.success(request, f"{ended} token(s) have ended.")
+    elif "reset" in request.POST:
+        if not actor.is_superuser:
+            raise PermissionDenied
+        remove(user=user, actor=actor)
+        messages.success(request, f"{user} has no second factor any more.")
     elif user == actor:
         messages.error(request, "Nobody deactivates themselves.")
     else:
