@@ -18,6 +18,7 @@ from iotflow import __version__
 from iotflow.lib import ids
 from iotflow.lib.rates import limits
 from iotflow.secretfile import made_up_secret
+from iotflow.tls import Tls, read_tls
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -65,6 +66,12 @@ def replication(name: str) -> dict[str, int]:
             )
         found[datacenter] = int(copies)
     return found
+
+
+def tls(store: str) -> Tls | None:
+    """TLS by NAME_TLS_CA, NAME_TLS_CERT and NAME_TLS_KEY; None where they are not set."""
+    parts = (env.str(f"{store}_TLS_{part}", default="") for part in ("CA", "CERT", "KEY"))
+    return read_tls(store, *parts)
 
 
 # --- Where things are ---------------------------------------------------------------------------
@@ -190,6 +197,7 @@ def sqlite(name: str) -> dict[str, Any]:
     }
 
 
+DATABASE_TLS = None if EMBEDDED_DATABASE else tls("DATABASE")
 if EMBEDDED_DATABASE:
     default_database = sqlite("iotflow")
 else:
@@ -208,9 +216,16 @@ else:
             tcp_user_timeout=5000,
             options="-c statement_timeout=10000 -c lock_timeout=5000",
         )
+        if DATABASE_TLS:
+            default_database["OPTIONS"].update(DATABASE_TLS.for_postgresql())
 
 MONGODB_URI = env.str("MONGODB_URI", default="")
 EVENTS_EMBEDDED = not MONGODB_URI
+MONGODB_TLS = None if EVENTS_EMBEDDED else tls("MONGODB")
+if MONGODB_TLS and MONGODB_TLS.key:
+    raise ImproperlyConfigured(
+        "MONGODB_TLS_KEY: its driver wants the key in the file of MONGODB_TLS_CERT."
+    )
 if EVENTS_EMBEDDED:
     events_database = sqlite("events")
 else:
@@ -227,6 +242,8 @@ else:
             "tz_aware": False,
         },
     }
+    if MONGODB_TLS:
+        events_database["OPTIONS"].update(MONGODB_TLS.for_mongodb())
 DATABASES: dict[str, Any] = {"default": default_database, "events": events_database}
 
 CASSANDRA_HOSTS = env.str("CASSANDRA_HOSTS", default="")
@@ -238,6 +255,7 @@ CASSANDRA_CONSISTENCY = choice(
 )
 CASSANDRA_DATACENTER = env.str("CASSANDRA_DATACENTER", default="")
 CASSANDRA_REPLICATION = replication("CASSANDRA_REPLICATION")
+CASSANDRA_TLS = tls("CASSANDRA") if CASSANDRA_HOSTS else None
 TELEMETRY_STORE = "cassandra" if CASSANDRA_HOSTS else "sql"
 if CASSANDRA_HOSTS:
     from cassandra import ConsistencyLevel
@@ -310,6 +328,8 @@ if CASSANDRA_HOSTS:
             },
         },
     }
+    if CASSANDRA_TLS:
+        DATABASES["cassandra"]["OPTIONS"]["connection"]["ssl_context"] = CASSANDRA_TLS.context
 
 REDIS_URL = env.str("REDIS_URL", default="")
 if not REDIS_URL and env.str("REDIS_HOST", default=""):
@@ -319,6 +339,9 @@ if not REDIS_URL and env.str("REDIS_HOST", default=""):
         f":{bounded('REDIS_PORT', 6379, 1, 65535)}/{bounded('REDIS_DB', 0, 0, 1023)}"
     )
 REDIS_EMBEDDED = not REDIS_URL
+REDIS_TLS = None if REDIS_EMBEDDED else tls("REDIS")
+if REDIS_TLS and REDIS_URL.startswith("unix:"):
+    raise ImproperlyConfigured("REDIS_TLS_CA is set, but REDIS_URL is a socket of this machine.")
 REDIS_TIMEOUT_MS = bounded("REDIS_TIMEOUT_MS", 250, 10, 10_000)
 if REDIS_EMBEDDED:
     from fakeredis import FakeRedisConnection
@@ -336,6 +359,8 @@ else:
         # redis-py retries by itself, for seconds, when the server is down.
         "CONNECTION_POOL_KWARGS": {"retry": Retry(NoBackoff(), 0), "max_connections": 256},
     }
+    if REDIS_TLS:
+        cache_options["CONNECTION_POOL_KWARGS"].update(REDIS_TLS.for_redis())
 CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
