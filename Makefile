@@ -36,7 +36,8 @@ $(BIN)/.dev: requirements.txt requirements-dev.txt | $(BIN)/python
 	@touch $@ $(BIN)/.runtime
 
 # Without the variables that choose real servers, so that it is embedded in any shell.
-EMBEDDED := env -u DATABASE_URL -u CASSANDRA_HOSTS -u MONGODB_URI -u REDIS_URL -u REDIS_HOST
+REAL := DATABASE_URL CASSANDRA_HOSTS MONGODB_URI REDIS_URL REDIS_HOST
+EMBEDDED := env $(foreach name,$(REAL),-u $(name) -u $(name)_FILE)
 
 demo: $(BIN)/.runtime ## Run everything embedded, with sample data and simulated devices
 	@$(EMBEDDED) ALLOW_HTTP=1 WORKER_THREAD=1 $(BIN)/python manage.py demo --port $(PORT)

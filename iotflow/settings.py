@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import environ
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 
 from iotflow import __version__
+from iotflow.environment import Env
 from iotflow.lib import ids
 from iotflow.lib.rates import limits
 from iotflow.secretfile import made_up_secret
 from iotflow.tls import Tls, read_tls
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
+env = Env()
 
 
 def bounded(name: str, default: int, least: int, most: int) -> int:

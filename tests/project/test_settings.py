@@ -1,5 +1,6 @@
 """What the environment may say, and what `manage.py` answers when it says nonsense."""
 
+import json
 import os
 import re
 import socket
@@ -53,6 +54,8 @@ def manage(tmp_path: Path, *arguments: str, **variables: str) -> subprocess.Comp
         ({"KEYS_PER_DEVICE": "0"}, "KEYS_PER_DEVICE must be from 1 to 1000, not 0."),
         ({"SECRET_KEY": "short"}, "SECRET_KEY must be set to at least 32"),
         ({"DATABASE_URL": "postgres://u:p@h/d", "SECRET_KEY": "s" * 32}, "API_KEY_PEPPER must be"),
+        ({"SECRET_KEY_FILE": "/nowhere/key"}, "SECRET_KEY_FILE cannot be read: [Errno 2]"),
+        ({"SECRET_KEY_FILE": "manage.py", "SECRET_KEY": "s"}, "SECRET_KEY_FILE are both set"),
         ({"REDIS_HOST": "h", "REDIS_TLS_CA": "/nowhere/ca"}, "REDIS_TLS_CA: no certificates in"),
         ({"REDIS_HOST": "h", "REDIS_TLS_CA": "manage.py"}, "REDIS_TLS_CA: no certificates in"),
         ({"CASSANDRA_HOSTS": "h", "CASSANDRA_TLS_CERT": "c"}, "CASSANDRA_TLS_CA must be set where"),
@@ -77,6 +80,37 @@ def test_secrets_are_made_up_once_and_readable_by_nobody_else(tmp_path):
     assert found[0][0] != found[0][1]
     assert min(map(len, found[0])) == 64
     assert stat.S_IMODE((tmp_path / "secret_key").stat().st_mode) == 0o600
+
+
+def test_any_variable_may_be_in_a_file_and_stands_there_as_it_is(tmp_path):
+    wanted = {
+        "SECRET_KEY": "$ecret-" + "s" * 40,
+        "API_KEY_PEPPER": "pepper\\$ " + "p" * 40,
+        "API_KEY_PEPPERS_OLD": "o" * 32 + "," + "q" * 32,
+        "DATABASE_URL": "postgres://u:p@h/d",
+        "CASSANDRA_PASSWORD": "c",
+        "REDIS_PASSWORD": "r",
+        "MONGODB_URI": "mongodb://u:m@h/d",
+        "HISTORY_LIMIT": "7",
+    }
+    files = {}
+    for name, value in wanted.items():
+        (tmp_path / name).write_text(f"{value}\n")
+        files[f"{name}_FILE"] = str(tmp_path / name)
+    code = """
+import json
+from django.conf import settings as s
+db = s.DATABASES
+print(json.dumps([s.SECRET_KEY, s.API_KEY_PEPPER, ",".join(s.API_KEY_PEPPERS_OLD),
+    db["default"]["HOST"], db["cassandra"]["PASSWORD"], s.REDIS_URL, s.MONGODB_URI,
+    s.HISTORY_LIMIT]))
+"""
+    stores = {"CASSANDRA_HOSTS": "h", "REDIS_HOST": "h"}
+    result = manage(tmp_path, "shell", "-v", "0", "-c", code, **files, **stores)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found[:3] == [wanted[name] for name in list(wanted)[:3]]
+    assert found[3:] == ["h", "c", "redis://:r@h:6379/0", wanted["MONGODB_URI"], 7]
 
 
 def test_a_key_that_is_not_the_certificates_is_refused(tmp_path):
