@@ -556,7 +556,10 @@ LOGGING = {
         "cassandra.cluster": {"level": "CRITICAL"},
         "cassandra.pool": {"level": "CRITICAL"},
         "django.request": {"level": "ERROR"},
-        "django.security.DisallowedHost": {"level": "CRITICAL"},
+        # What a client sent wrong is answered 400; a traceback of each would be its means to fill
+        # the disk.
+        "django.security": {"level": "CRITICAL"},
+        "django.security.csrf": {"level": "WARNING"},
         "httpx": {"level": "WARNING"},
         "pymongo": {"level": "ERROR"},
     },
