@@ -8,6 +8,10 @@ WORKERS ?= 2
 THREADS ?= 64
 VAR_DIR ?= var
 export VAR_DIR
+# What a request may be and take before the application sees it: docs/operations.md.
+export GRANIAN_HTTP ?= 1
+export GRANIAN_HTTP1_HEADER_READ_TIMEOUT ?= 30000
+export GRANIAN_HTTP1_BUFFER_SIZE ?= 65536
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo run serve test test-embedded test-real test-browser test-cluster check format services services-stop cluster cluster-stop \
