@@ -13,13 +13,9 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
+from iotflow.tls import UNVERIFIED
+
 LOCAL = {"localhost", "127.0.0.1", "[::1]"}
-# What the URL of a store may say, and then whoever answers is believed to be that store.
-UNVERIFIED = re.compile(
-    r"\b(ssl_cert_reqs=(none|optional)|(ssl_check_hostname|tls|ssl)=(false|0|no)"
-    r"|(tlsinsecure|tlsallowinvalid\w+)=true)\b",
-    re.IGNORECASE,
-)
 
 
 @register()

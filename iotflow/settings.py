@@ -18,7 +18,7 @@ from iotflow.environment import Env
 from iotflow.lib import ids
 from iotflow.lib.rates import limits
 from iotflow.secretfile import made_up_secret
-from iotflow.tls import Tls, read_tls
+from iotflow.tls import UNVERIFIED, Tls, read_tls
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Env()
@@ -226,6 +226,9 @@ if MONGODB_TLS and MONGODB_TLS.key:
     raise ImproperlyConfigured(
         "MONGODB_TLS_KEY: its driver wants the key in the file of MONGODB_TLS_CERT."
     )
+if MONGODB_TLS and UNVERIFIED.search(MONGODB_URI):
+    # Its driver would heed the URI; those of the other stores heed what is set here.
+    raise ImproperlyConfigured("MONGODB_TLS_CA is set, but MONGODB_URI says not to verify.")
 if EVENTS_EMBEDDED:
     events_database = sqlite("events")
 else:

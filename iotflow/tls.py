@@ -4,12 +4,20 @@ The server has to show a certificate that an authority of the CA file signed, fo
 asked for. Nothing turns that off; without a CA file there is no TLS by these variables.
 """
 
+import re
 import ssl
 from dataclasses import dataclass
 from socket import socket
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
+
+# What the URL of a store may say, and then whoever answers is believed to be that store.
+UNVERIFIED = re.compile(
+    r"\b(ssl_cert_reqs=(none|optional)|(ssl_check_hostname|tls|ssl)=(false|0|no)"
+    r"|(tlsinsecure|tlsallowinvalid\w+)=true)\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,8 +88,11 @@ def test_the_application_does_all_of_its_work_by_tls(environment, tmp_path):
 
 
 def test_a_certificate_of_another_authority_is_refused(environment, stores, tmp_path):
-    """Also where the machine trusts the one that signed: the file alone counts."""
+    """Also where the machine trusts the one that signed, or a URL says not to verify."""
     other = Authority(tmp_path / "other")
+    environment["DATABASE_URL"] += "?sslmode=require"
+    redis_url = environment["REDIS_URL"].replace("redis://", "rediss://")
+    environment["REDIS_URL"] = f"{redis_url}?ssl_cert_reqs=none"
     environment |= {f"{store}_TLS_CA": str(other.ca) for store in STORES}
     reasons = refusals({**environment, "SSL_CERT_FILE": str(stores.authority.ca)})
     assert len(reasons) == 4

@@ -124,6 +124,25 @@ def test_a_key_that_is_not_the_certificates_is_refused(tmp_path):
     assert "REDIS_TLS_CERT and REDIS_TLS_KEY: no certificate with its key" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"MONGODB_URI": "mongodb://h/d?tlsInsecure=true"}, "MONGODB_URI says not to verify."),
+        ({"MONGODB_URI": "mongodb://h/d", "MONGODB_TLS_KEY": "one.key"}, "in the file of MONGODB_"),
+        ({"REDIS_URL": "unix:///run/redis.sock"}, "REDIS_URL is a socket of this machine."),
+    ],
+)
+def test_what_a_store_cannot_do_by_tls_is_refused(tmp_path, variables, message):
+    authority = Authority(tmp_path / "authority")
+    one = authority.issue("one")
+    variables = {name: value.replace("one.key", str(one.key)) for name, value in variables.items()}
+    store = next(iter(variables)).partition("_")[0]
+    files = {f"{store}_TLS_CA": str(authority.ca), f"{store}_TLS_CERT": str(one.both)}
+    result = manage(tmp_path, "check", **variables, **files)
+    assert result.returncode != 0
+    assert message in result.stderr
+
+
 FAR = {
     "DATABASE_URL": "postgres://u:p@db.example.org/d",
     "CASSANDRA_HOSTS": "127.0.0.1,10.0.0.2",
