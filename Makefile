@@ -8,6 +8,10 @@ WORKERS ?= 2
 THREADS ?= 64
 VAR_DIR ?= var
 export VAR_DIR
+# What a request may be and take before the application sees it: docs/operations.md.
+export GRANIAN_HTTP ?= 1
+export GRANIAN_HTTP1_HEADER_READ_TIMEOUT ?= 30000
+export GRANIAN_HTTP1_BUFFER_SIZE ?= 65536
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo run serve test test-embedded test-real test-browser test-cluster check audit format services services-stop cluster cluster-stop \
@@ -36,7 +40,8 @@ $(BIN)/.dev: requirements.txt requirements-dev.txt | $(BIN)/python
 	@touch $@ $(BIN)/.runtime
 
 # Without the variables that choose real servers, so that it is embedded in any shell.
-EMBEDDED := env -u DATABASE_URL -u CASSANDRA_HOSTS -u MONGODB_URI -u REDIS_URL -u REDIS_HOST
+REAL := DATABASE_URL CASSANDRA_HOSTS MONGODB_URI REDIS_URL REDIS_HOST
+EMBEDDED := env $(foreach name,$(REAL),-u $(name) -u $(name)_FILE)
 
 demo: $(BIN)/.runtime ## Run everything embedded, with sample data and simulated devices
 	@$(EMBEDDED) ALLOW_HTTP=1 WORKER_THREAD=1 $(BIN)/python manage.py demo --port $(PORT)

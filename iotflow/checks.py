@@ -4,13 +4,16 @@ What no value could be right for is refused in iotflow.settings already, when it
 """
 
 import os
+import re
 from collections.abc import Iterator
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+
+from iotflow.tls import UNVERIFIED
 
 LOCAL = {"localhost", "127.0.0.1", "[::1]"}
 
@@ -103,3 +106,51 @@ def _transport() -> Iterator[CheckMessage]:
             hint="Keys and passwords would cross the network in clear. Unset ALLOW_HTTP.",
             id="iotflow.W003",
         )
+
+
+@register(Tags.security, deploy=True)
+def check_encryption(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """For `check --deploy`: a store across the network is spoken to by TLS, and is verified."""
+    found: list[CheckMessage] = []
+    for variable, hosts, is_verified in _stores():
+        away = [host for host in hosts if not _is_this_machine(host)]
+        if away and not is_verified:
+            name = variable.partition("_")[0]
+            found.append(
+                Warning(
+                    f"{variable}: {', '.join(away)} is not reached by TLS, or not verified.",
+                    hint=f"Set {name}_TLS_CA: what is stored crosses the network in clear.",
+                    id="iotflow.W005",
+                )
+            )
+    return found
+
+
+def _stores() -> Iterator[tuple[str, list[str], bool]]:
+    """(variable, hosts, whether their certificates are verified) of each store that is a server."""
+    database = settings.DATABASES["default"]
+    if not database["ENGINE"].endswith("sqlite3"):
+        mode = database["OPTIONS"].get("sslmode")
+        yield "DATABASE_URL", database["HOST"].split(","), mode == "verify-full"
+    if settings.CASSANDRA_HOSTS:
+        yield "CASSANDRA_HOSTS", settings.CASSANDRA_HOSTS.split(","), bool(settings.CASSANDRA_TLS)
+    if not settings.REDIS_EMBEDDED:
+        url = urlsplit(settings.REDIS_URL)
+        asked = url.scheme == "rediss" and not UNVERIFIED.search(url.query)
+        yield "REDIS_URL", [url.hostname or ""], bool(settings.REDIS_TLS) or asked
+    if not settings.EVENTS_EMBEDDED:
+        url = urlsplit(settings.MONGODB_URI)
+        encrypts = url.scheme == "mongodb+srv" or re.search(r"\b(tls|ssl)=true\b", url.query)
+        asked = bool(encrypts) and not UNVERIFIED.search(url.query)
+        hosts = [re.sub(r":\d+$", "", host) for host in url.netloc.rpartition("@")[2].split(",")]
+        yield "MONGODB_URI", hosts, bool(settings.MONGODB_TLS) or asked
+
+
+def _is_this_machine(host: str) -> bool:
+    """Its loopback addresses, and sockets in its file system; other names are not looked up."""
+    if host in ("", "localhost") or host.startswith(("/", "%2F")):
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

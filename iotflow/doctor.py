@@ -54,7 +54,7 @@ def stores() -> Iterator[Finding]:
             yield ok(f"{NAMES[name]} answers: {store.version}, {store.milliseconds} ms.")
         else:
             yield problem(
-                f"{NAMES[name]} does not answer, or not yet.",
+                f"{NAMES[name]} does not answer, or not yet: {store.reason}",
                 "Start it, or correct the variable; where its tables lack, `setup_stores` first.",
             )
 

@@ -13,6 +13,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from events import outbox, sinks
 from iotflow.lib import redis
+from iotflow.lib.errors import reason_of
 from telemetry import ingest
 from telemetry.stores import telemetry_store
 
@@ -25,6 +26,7 @@ class StoreHealth:
     up: bool
     version: str = ""
     milliseconds: float | None = None
+    reason: str = ""  # why it is down, for who runs it
 
     def body(self, with_details: bool) -> dict[str, Any]:
         state = {"status": "up" if self.up else "down"}
@@ -88,9 +90,7 @@ def stores() -> dict[str, StoreHealth]:
     futures = {name: executor.submit(_measure, run) for name, run in CHECKS.items()}
     executor.shutdown(wait=False)
     deadline = time.monotonic() + LIMIT_SECONDS
-    return {
-        name: _outcome(future, deadline) or StoreHealth(False) for name, future in futures.items()
-    }
+    return {name: _state(future, deadline) for name, future in futures.items()}
 
 
 def lacking(alias: str) -> list[str]:
@@ -106,6 +106,15 @@ def _check() -> SystemHealth:
     executor.shutdown(wait=False)
     deadline = time.monotonic() + LIMIT_SECONDS
     return SystemHealth(stores(), _outcome(age, deadline), ingest.committer().is_alive)
+
+
+def _state(future: Future[StoreHealth], deadline: float) -> StoreHealth:
+    try:
+        return future.result(timeout=max(deadline - time.monotonic(), 0))
+    except FutureTimeout:
+        return StoreHealth(False, reason=f"no answer within {LIMIT_SECONDS:.0f} s")
+    except Exception as error:  # whatever a driver raises, the store is not there
+        return StoreHealth(False, reason=reason_of(error))
 
 
 def _outcome(future: Future[Any], deadline: float) -> Any:

@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import environ
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 
 from iotflow import __version__
+from iotflow.environment import Env
 from iotflow.lib import ids
 from iotflow.lib.rates import limits
 from iotflow.secretfile import made_up_secret
+from iotflow.tls import UNVERIFIED, Tls, read_tls
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
+env = Env()
 
 
 def bounded(name: str, default: int, least: int, most: int) -> int:
@@ -65,6 +66,12 @@ def replication(name: str) -> dict[str, int]:
             )
         found[datacenter] = int(copies)
     return found
+
+
+def tls(store: str) -> Tls | None:
+    """TLS by NAME_TLS_CA, NAME_TLS_CERT and NAME_TLS_KEY; None where they are not set."""
+    parts = (env.str(f"{store}_TLS_{part}", default="") for part in ("CA", "CERT", "KEY"))
+    return read_tls(store, *parts)
 
 
 # --- Where things are ---------------------------------------------------------------------------
@@ -202,6 +209,7 @@ def sqlite(name: str) -> dict[str, Any]:
     }
 
 
+DATABASE_TLS = None if EMBEDDED_DATABASE else tls("DATABASE")
 if EMBEDDED_DATABASE:
     default_database = sqlite("iotflow")
 else:
@@ -221,11 +229,21 @@ else:
             tcp_user_timeout=5000,
             options="-c statement_timeout=10000 -c lock_timeout=5000",
         )
+        if DATABASE_TLS:
+            default_database["OPTIONS"].update(DATABASE_TLS.for_postgresql())
 
 DATABASE_TIMEOUT_MS = bounded("DATABASE_TIMEOUT_MS", 900, 100, 60_000)
 
 MONGODB_URI = env.str("MONGODB_URI", default="")
 EVENTS_EMBEDDED = not MONGODB_URI
+MONGODB_TLS = None if EVENTS_EMBEDDED else tls("MONGODB")
+if MONGODB_TLS and MONGODB_TLS.key:
+    raise ImproperlyConfigured(
+        "MONGODB_TLS_KEY: its driver wants the key in the file of MONGODB_TLS_CERT."
+    )
+if MONGODB_TLS and UNVERIFIED.search(MONGODB_URI):
+    # Its driver would heed the URI; those of the other stores heed what is set here.
+    raise ImproperlyConfigured("MONGODB_TLS_CA is set, but MONGODB_URI says not to verify.")
 if EVENTS_EMBEDDED:
     events_database = sqlite("events")
 else:
@@ -242,6 +260,8 @@ else:
             "tz_aware": False,
         },
     }
+    if MONGODB_TLS:
+        events_database["OPTIONS"].update(MONGODB_TLS.for_mongodb())
 DATABASES: dict[str, Any] = {"default": default_database, "events": events_database}
 
 CASSANDRA_HOSTS = env.str("CASSANDRA_HOSTS", default="")
@@ -253,6 +273,7 @@ CASSANDRA_CONSISTENCY = choice(
 )
 CASSANDRA_DATACENTER = env.str("CASSANDRA_DATACENTER", default="")
 CASSANDRA_REPLICATION = replication("CASSANDRA_REPLICATION")
+CASSANDRA_TLS = tls("CASSANDRA") if CASSANDRA_HOSTS else None
 TELEMETRY_STORE = "cassandra" if CASSANDRA_HOSTS else "sql"
 if CASSANDRA_HOSTS:
     from cassandra import ConsistencyLevel
@@ -325,6 +346,8 @@ if CASSANDRA_HOSTS:
             },
         },
     }
+    if CASSANDRA_TLS:
+        DATABASES["cassandra"]["OPTIONS"]["connection"]["ssl_context"] = CASSANDRA_TLS.context
 
 REDIS_URL = env.str("REDIS_URL", default="")
 if not REDIS_URL and env.str("REDIS_HOST", default=""):
@@ -334,6 +357,9 @@ if not REDIS_URL and env.str("REDIS_HOST", default=""):
         f":{bounded('REDIS_PORT', 6379, 1, 65535)}/{bounded('REDIS_DB', 0, 0, 1023)}"
     )
 REDIS_EMBEDDED = not REDIS_URL
+REDIS_TLS = None if REDIS_EMBEDDED else tls("REDIS")
+if REDIS_TLS and REDIS_URL.startswith("unix:"):
+    raise ImproperlyConfigured("REDIS_TLS_CA is set, but REDIS_URL is a socket of this machine.")
 REDIS_TIMEOUT_MS = bounded("REDIS_TIMEOUT_MS", 250, 10, 10_000)
 if REDIS_EMBEDDED:
     from fakeredis import FakeRedisConnection
@@ -351,6 +377,8 @@ else:
         # redis-py retries by itself, for seconds, when the server is down.
         "CONNECTION_POOL_KWARGS": {"retry": Retry(NoBackoff(), 0), "max_connections": 256},
     }
+    if REDIS_TLS:
+        cache_options["CONNECTION_POOL_KWARGS"].update(REDIS_TLS.for_redis())
 CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
@@ -553,7 +581,10 @@ LOGGING = {
         "cassandra.cluster": {"level": "CRITICAL"},
         "cassandra.pool": {"level": "CRITICAL"},
         "django.request": {"level": "ERROR"},
-        "django.security.DisallowedHost": {"level": "CRITICAL"},
+        # What a client sent wrong is answered 400; a traceback of each would be its means to fill
+        # the disk.
+        "django.security": {"level": "CRITICAL"},
+        "django.security.csrf": {"level": "WARNING"},
         # Below, it writes all that a page is made from, a key that is shown once among it.
         "django.template": {"level": "INFO"},
         "httpx": {"level": "WARNING"},

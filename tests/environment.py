@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SERVICES = ROOT / ".services" / "env"
 CLUSTER = ROOT / ".services" / "cluster-env"
 STORES = os.environ.setdefault("STORES", "embedded")
-CHOICES = (
+STORE_VARIABLES = (
     "DATABASE_URL",
     "CASSANDRA_HOSTS",
     "CASSANDRA_PORT",
@@ -29,7 +29,9 @@ CHOICES = (
     "REDIS_HOST",
     "MONGODB_URI",
     "MONGODB_DATABASE",
+    *(f"{store}_TLS_CA" for store in ("DATABASE", "CASSANDRA", "REDIS", "MONGODB")),
 )
+CHOICES = tuple(f"{name}{end}" for name in STORE_VARIABLES for end in ("", "_FILE"))
 
 
 def _read(file: Path, absent: str) -> dict[str, str]:
@@ -43,7 +45,7 @@ def _read(file: Path, absent: str) -> dict[str, str]:
 
 
 def _prepare() -> None:
-    for name in CHOICES:
+    for name in (*CHOICES, "SECRET_KEY_FILE", "API_KEY_PEPPER_FILE"):
         os.environ.pop(name, None)
     if STORES in ("real", "cluster"):
         absent = "The real servers are not there. Start them: make services"

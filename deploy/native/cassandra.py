@@ -96,7 +96,7 @@ class Cassandra(Server):
         ]
 
     def ask(self) -> str:
-        with socket.create_connection((self.address, self.port), timeout=5) as connection:
+        with self.connect() as connection:
             call(connection, STARTUP, b"\0\1" + short("CQL_VERSION") + short("3.0.0"), READY)
             statement = b"SELECT release_version FROM system.local"
             # Consistency ONE, no flags.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import struct
 import sys
 from pathlib import Path
@@ -121,7 +120,7 @@ class Mongo(Server):
 
     def call(self, command: dict[str, object]) -> bytes:
         body = struct.pack("<iB", 0, 0) + document(command)
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+        with self.connect() as connection:
             connection.sendall(struct.pack("<iiii", 16 + len(body), 1, 0, OP_MSG) + body)
             size = struct.unpack("<i", receive(connection, 4))[0]
             return receive(connection, size - 4)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
 
 from native.server import Server
 from native.state import write_private
@@ -40,7 +39,7 @@ class Redis(Server):
 
     def ask(self) -> str:
         password = self.state.passwords["redis"]
-        with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
+        with self.connect() as connection:
             connection.sendall(f"AUTH {password}\r\nINFO server\r\nQUIT\r\n".encode())
             answer = connection.makefile("rb").read().decode()
         found = re.search(r"redis_version:(\S+)", answer)

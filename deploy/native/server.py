@@ -64,6 +64,10 @@ class Server:
         """Who it runs as, where not the caller."""
         return None
 
+    def connect(self) -> socket.socket:
+        """How `ask` speaks to it."""
+        return socket.create_connection((self.address, self.port), timeout=5)
+
     # What is the same for all
 
     def say(self, text: str) -> None:

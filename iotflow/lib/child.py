@@ -17,6 +17,12 @@ TAIL_BYTES = 4000
 TAIL_LINES = 12
 STOP_SECONDS = 8.0
 POLL_SECONDS = 0.05
+# As in Makefile and Dockerfile: HTTP/1 alone, for with both a silent connection has no time limit.
+LIMITS = {
+    "GRANIAN_HTTP": "1",
+    "GRANIAN_HTTP1_HEADER_READ_TIMEOUT": "30000",
+    "GRANIAN_HTTP1_BUFFER_SIZE": "65536",
+}
 
 
 class Child:
@@ -43,6 +49,10 @@ class Child:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def is_alive(self) -> bool:
@@ -74,7 +84,7 @@ def server(
         *("--port", str(port), "--workers", "1", "--blocking-threads", "8", "--no-ws"),
         "iotflow.wsgi:application",
     ]
-    return Child("server", command, log, environment, directory)
+    return Child("server", command, log, {**LIMITS, **environment}, directory)
 
 
 def answers(url: str, child: Child, seconds: float, path: str = "/health?detailed=true") -> bool:

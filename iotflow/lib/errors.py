@@ -63,6 +63,7 @@ CODES = {
 }
 ERROR_CODES = sorted(set(CODES.values()))
 NAMED = 10  # fields in a message; the details have all of them
+REASON = 400
 NOT_FOUND = "There is nothing here, or nothing that you may see."
 
 # What is said where nothing is known but the status.
@@ -121,6 +122,13 @@ def as_store_away(error: BaseException) -> StoreAway | None:
         logger.warning("the database did not answer: %s", error)
         return StoreAway("The database")
     return None
+
+
+def reason_of(error: BaseException) -> str:
+    """What a driver said, in a line of at most REASON characters: for who runs this, no answer."""
+    said = error.__cause__ if isinstance(error, StoreAway) and error.__cause__ else error
+    lines = str(said).strip().splitlines() or [type(said).__name__]
+    return lines[0][:REASON]
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:

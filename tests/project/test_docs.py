@@ -50,6 +50,10 @@ def reads() -> Iterator[tuple[str, str, list[ast.expr]]]:
                 pass
             case ast.Name(id=reader) if reader in OUR_READERS:
                 pass
+            case ast.Name(id="tls"):
+                for part in ("CA", "CERT", "KEY"):
+                    yield "tls", f"{ast.literal_eval(name)}_TLS_{part}", []
+                continue
             case _:
                 continue
         if isinstance(name, ast.Constant):

@@ -1,14 +1,18 @@
 """The real server process, over a real socket: what a test client does not go through."""
 
 import os
+import socket
+import subprocess
+import sys
 import time
 from http.client import HTTPConnection
 
 import httpx
 import pytest
 
-from iotflow.lib.child import answers, free_port, server
-from tests.environment import CHOICES
+from iotflow.lib.child import LIMITS, answers, free_port, server
+from tests.environment import CHOICES, ROOT
+from tests.server import running
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +104,32 @@ def test_a_connection_survives_an_answer_that_needed_no_body(url):
         assert answer.status == 401
         answer.read()
     connection.close()
+
+
+def test_a_head_that_is_too_large_is_refused(url):
+    assert httpx.get(f"{url}/health", headers={"X": "a" * 200_000}).status_code == 431
+    many = {f"X-{n}": "a" for n in range(120)}
+    assert httpx.get(f"{url}/health", headers=many).status_code == 431
+
+
+def test_silent_clients_hold_no_thread_and_are_shown_out(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name not in CHOICES}
+    environment |= {"VAR_DIR": str(tmp_path), "GRANIAN_HTTP1_HEADER_READ_TIMEOUT": "3000"}
+    setup = [sys.executable, "manage.py", "setup_stores"]
+    subprocess.run(setup, cwd=ROOT, env=environment, check=True, timeout=120)
+    with running(tmp_path / "server.log", environment) as url:
+        address = httpx.URL(url)
+        silent = [socket.create_connection((address.host, address.port), 60) for _ in range(70)]
+        for connection in silent[::2]:
+            connection.sendall(b"POST /api/v1/telemetry HTTP/1.1\r\nHost: local")
+        assert httpx.get(f"{url}/health", timeout=60).status_code == 200
+        for connection in silent:
+            assert connection.recv(1) == b"", "it is closed, and nothing was answered"
+            connection.close()
+
+
+def test_the_server_has_the_same_limits_wherever_it_is_started():
+    makefile, image = (ROOT / "Makefile").read_text(), (ROOT / "Dockerfile").read_text()
+    for name, value in LIMITS.items():
+        assert f"export {name} ?= {value}\n" in makefile
+        assert f" {name}={value}" in image

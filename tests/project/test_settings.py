@@ -1,6 +1,8 @@
 """What the environment may say, and what `manage.py` answers when it says nonsense."""
 
+import json
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -12,6 +14,7 @@ import pytest
 from django.core.checks import run_checks
 from django.test import Client
 
+from tests.certificates import Authority
 from tests.environment import CHOICES, ROOT
 
 SECRETS = {"SECRET_KEY": "s" * 50, "API_KEY_PEPPER": "p" * 50}
@@ -51,6 +54,15 @@ def manage(tmp_path: Path, *arguments: str, **variables: str) -> subprocess.Comp
         ({"KEYS_PER_DEVICE": "0"}, "KEYS_PER_DEVICE must be from 1 to 1000, not 0."),
         ({"SECRET_KEY": "short"}, "SECRET_KEY must be set to at least 32"),
         ({"DATABASE_URL": "postgres://u:p@h/d", "SECRET_KEY": "s" * 32}, "API_KEY_PEPPER must be"),
+        ({"SECRET_KEY_FILE": "/nowhere/key"}, "SECRET_KEY_FILE cannot be read: [Errno 2]"),
+        ({"SECRET_KEY_FILE": "manage.py", "SECRET_KEY": "s"}, "SECRET_KEY_FILE are both set"),
+        ({"REDIS_HOST": "h", "REDIS_TLS_CA": "/nowhere/ca"}, "REDIS_TLS_CA: no certificates in"),
+        ({"REDIS_HOST": "h", "REDIS_TLS_CA": "manage.py"}, "REDIS_TLS_CA: no certificates in"),
+        ({"CASSANDRA_HOSTS": "h", "CASSANDRA_TLS_CERT": "c"}, "CASSANDRA_TLS_CA must be set where"),
+        (
+            {"REDIS_HOST": "h", "REDIS_TLS_CA": "manage.py", "REDIS_TLS_KEY": "manage.py"},
+            "REDIS_TLS_KEY is set, but REDIS_TLS_CERT is not.",
+        ),
     ],
 )
 def test_nonsense_is_refused_at_start_with_the_variables_name(tmp_path, variables, message):
@@ -68,6 +80,107 @@ def test_secrets_are_made_up_once_and_readable_by_nobody_else(tmp_path):
     assert found[0][0] != found[0][1]
     assert min(map(len, found[0])) == 64
     assert stat.S_IMODE((tmp_path / "secret_key").stat().st_mode) == 0o600
+
+
+def test_any_variable_may_be_in_a_file_and_stands_there_as_it_is(tmp_path):
+    wanted = {
+        "SECRET_KEY": "$ecret-" + "s" * 40,
+        "API_KEY_PEPPER": "pepper\\$ " + "p" * 40,
+        "API_KEY_PEPPERS_OLD": "o" * 32 + "," + "q" * 32,
+        "DATABASE_URL": "postgres://u:p@h/d",
+        "CASSANDRA_PASSWORD": "c",
+        "REDIS_PASSWORD": "r",
+        "MONGODB_URI": "mongodb://u:m@h/d",
+        "HISTORY_LIMIT": "7",
+    }
+    files = {}
+    for name, value in wanted.items():
+        (tmp_path / name).write_text(f"{value}\n")
+        files[f"{name}_FILE"] = str(tmp_path / name)
+    code = """
+import json
+from django.conf import settings as s
+db = s.DATABASES
+print(json.dumps([s.SECRET_KEY, s.API_KEY_PEPPER, ",".join(s.API_KEY_PEPPERS_OLD),
+    db["default"]["HOST"], db["cassandra"]["PASSWORD"], s.REDIS_URL, s.MONGODB_URI,
+    s.HISTORY_LIMIT]))
+"""
+    stores = {"CASSANDRA_HOSTS": "h", "REDIS_HOST": "h"}
+    result = manage(tmp_path, "shell", "-v", "0", "-c", code, **files, **stores)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found[:3] == [wanted[name] for name in list(wanted)[:3]]
+    assert found[3:] == ["h", "c", "redis://:r@h:6379/0", wanted["MONGODB_URI"], 7]
+
+
+def test_a_key_that_is_not_the_certificates_is_refused(tmp_path):
+    authority = Authority(tmp_path / "authority")
+    one, other = authority.issue("one"), authority.issue("other")
+    files = {"REDIS_TLS_CA": authority.ca, "REDIS_TLS_CERT": one.cert, "REDIS_TLS_KEY": other.key}
+    result = manage(
+        tmp_path, "check", REDIS_HOST="h", **{name: str(path) for name, path in files.items()}
+    )
+    assert result.returncode != 0
+    assert "REDIS_TLS_CERT and REDIS_TLS_KEY: no certificate with its key" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"MONGODB_URI": "mongodb://h/d?tlsInsecure=true"}, "MONGODB_URI says not to verify."),
+        ({"MONGODB_URI": "mongodb://h/d", "MONGODB_TLS_KEY": "one.key"}, "in the file of MONGODB_"),
+        ({"REDIS_URL": "unix:///run/redis.sock"}, "REDIS_URL is a socket of this machine."),
+    ],
+)
+def test_what_a_store_cannot_do_by_tls_is_refused(tmp_path, variables, message):
+    authority = Authority(tmp_path / "authority")
+    one = authority.issue("one")
+    variables = {name: value.replace("one.key", str(one.key)) for name, value in variables.items()}
+    store = next(iter(variables)).partition("_")[0]
+    files = {f"{store}_TLS_CA": str(authority.ca), f"{store}_TLS_CERT": str(one.both)}
+    result = manage(tmp_path, "check", **variables, **files)
+    assert result.returncode != 0
+    assert message in result.stderr
+
+
+FAR = {
+    "DATABASE_URL": "postgres://u:p@db.example.org/d",
+    "CASSANDRA_HOSTS": "127.0.0.1,10.0.0.2",
+    "REDIS_URL": "redis://:p@cache.example.org/0",
+    "MONGODB_URI": "mongodb://u:p@127.0.0.1:27017,events.example.org:27017/d",
+    **SECRETS,
+}
+
+
+def in_clear(tmp_path: Path, **variables: str) -> set[str]:
+    """The variables whose stores the deploy check calls unencrypted."""
+    result = manage(tmp_path, "check", "--deploy", "--tag", "security", **{**FAR, **variables})
+    assert result.returncode == 0, result.stderr
+    return set(re.findall(r"iotflow\.W005\) (\w+):", result.stderr))
+
+
+def test_a_store_across_the_network_in_clear_is_a_warning_before_deployment(tmp_path):
+    assert in_clear(tmp_path) == {"DATABASE_URL", "CASSANDRA_HOSTS", "REDIS_URL", "MONGODB_URI"}
+    ca = str(Authority(tmp_path / "authority").ca)
+    stores = ("DATABASE", "CASSANDRA", "REDIS", "MONGODB")
+    assert in_clear(tmp_path, **{f"{store}_TLS_CA": ca for store in stores}) == set()
+
+
+def test_tls_that_believes_whoever_answers_is_a_warning_too(tmp_path):
+    asked = {
+        "DATABASE_URL": f"{FAR['DATABASE_URL']}?sslmode=require",
+        "CASSANDRA_HOSTS": "localhost",
+        "REDIS_URL": "rediss://cache.example.org/0?ssl_cert_reqs=none",
+        "MONGODB_URI": "mongodb://events.example.org/d?tls=true&tlsAllowInvalidHostnames=true",
+    }
+    assert in_clear(tmp_path, **asked) == {"DATABASE_URL", "REDIS_URL", "MONGODB_URI"}
+    verified = {
+        "DATABASE_URL": f"{FAR['DATABASE_URL']}?sslmode=verify-full",
+        "CASSANDRA_HOSTS": "::1",
+        "REDIS_URL": "rediss://cache.example.org/0",
+        "MONGODB_URI": "mongodb+srv://events.example.org/d",
+    }
+    assert in_clear(tmp_path, **verified) == set()
 
 
 @pytest.mark.parametrize("command", [["check"], ["help"], ["shell", "-c", "print(1)"]])

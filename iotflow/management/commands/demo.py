@@ -16,10 +16,11 @@ from iotflow.lib.child import Child, answers, is_free, server
 from iotflow.lib.privatefile import write_private
 
 # The demo runs on its own files, whatever stores and secrets the environment names.
-IGNORED = (
+NAMED = (
     *("DATABASE_URL", "CASSANDRA_HOSTS", "MONGODB_URI", "REDIS_URL", "REDIS_HOST"),
     *("SECRET_KEY", "API_KEY_PEPPER", "API_KEY_PEPPERS_OLD"),
 )
+IGNORED = tuple(f"{name}{end}" for name in NAMED for end in ("", "_FILE"))
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 READY_SECONDS = 60.0
 WATCH_SECONDS = 0.5

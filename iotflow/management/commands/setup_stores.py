@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
 from events import sinks
-from iotflow.lib.errors import StoreAway
+from iotflow.lib.errors import StoreAway, reason_of
 from telemetry.stores import telemetry_store
 
 INDEXED_SECONDS = 3600.0  # that a new index of a large event log may take
@@ -31,7 +31,7 @@ class Command(BaseCommand):
             try:
                 run()
             except (StoreAway, DatabaseError) as error:
-                raise CommandError(f"{name} cannot be set up now: {error}") from error
+                raise CommandError(f"{name} cannot be set up now: {reason_of(error)}") from error
         return "Nothing was changed." if options["dry_run"] else "All stores are set up."
 
     def _steps(self) -> list[tuple[str, str, Any]]:
