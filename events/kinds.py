@@ -44,3 +44,7 @@ class Kind(models.TextChoices):
     TELEMETRY_DELETED = "telemetry.deleted"
     TELEMETRY_PURGED = "telemetry.purged"
     RETENTION_CHANGED = "retention.changed"
+
+
+# Those that come by the thousand a second, past the outbox, and are sealed by the minute.
+MASS = frozenset({Kind.TELEMETRY_SUBMITTED})

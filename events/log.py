@@ -65,6 +65,9 @@ def submitted(documents: Sequence[Document]) -> None:
         sinks.deliver(documents, PROMPT_SECONDS)
     except StoreAway:
         outbox.put(documents)
+        return
+    if documents and outbox.is_late(documents[0], timezone.now()):
+        outbox.put(documents)  # their minute is sealed: they are told to the sealer, one by one
 
 
 def id_of(content: bytes) -> str:

@@ -12,6 +12,7 @@ from django.db import DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from events import outbox
+from events.audit.diagnosis import audit
 from events.models import Outbox
 from iotflow import health
 from iotflow.lib.errors import StoreAway
@@ -88,6 +89,7 @@ CHECKS: dict[str, Check] = {
     "tables": diagnosis.tables,
     "retention": diagnosis.retention,
     "events": events,
+    "audit": audit,
     "deletions": diagnosis.waiting,
 }
 
