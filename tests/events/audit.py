@@ -29,7 +29,12 @@ def begun(time: datetime) -> datetime:
 
 
 def document(time: datetime, kind: Kind = Kind.DEVICE_CHANGED, **fields: Any) -> dict[str, Any]:
-    about = {"actor": "test", "device_id": 7, "user_id": 8, "payload": {"changes": {"a": [1, 2.5]}}}
+    about = {
+        "actor": "test",
+        "device_id": 7,
+        "user_id": 8,
+        "payload": {"changes": {"name": [1, 2.5]}},
+    }
     if kind == Kind.TELEMETRY_SUBMITTED:
         about["payload"] = {"measurements": ["a"]}
     return log.event(uuid.uuid4(), kind, "happened", time=time, **(about | fields))

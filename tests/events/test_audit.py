@@ -99,13 +99,13 @@ def test_nothing_to_verify_is_said_where_nothing_was_sealed(capsys):
 
 def test_every_kind_of_value_is_read_back_as_it_was_sealed(start):
     payload = {
-        "changes": {"text": "ü\u2028😀", "numbers": [0, -1, 2**62, 1.0, 0.1, 1e15, True, None]}
+        "changes": {"name": "ü\u2028😀", "location": [0, -1, 2**62, 1.0, 0.1, 1e15, True, None]}
     }
     [event_id] = record(document(start, payload=payload))
     submit(document(start, SUBMITTED, payload={"measurements": list("äöü")}))
     seal()
     assert verified()["events"] == 1
-    change(event_id, payload={"changes": {**payload["changes"], "numbers": [0]}})
+    change(event_id, payload={"changes": {**payload["changes"], "location": [0]}})
     assert faults() == [("changed", event_id)]
 
 
