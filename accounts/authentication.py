@@ -13,12 +13,21 @@ from rest_framework.authentication import SessionAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
+from accounts import failures
 from accounts.models import Token, User
 from accounts.second_factor import missing
+from events.kinds import Kind
 
 
 class TokenAuthentication(KnoxTokenAuthentication):
     """`Authorization: Bearer <token>`. One query: the token with its user."""
+
+    def authenticate(self, request: Request) -> tuple[User, Token] | None:
+        try:
+            return super().authenticate(request)
+        except AuthenticationFailed:
+            failures.note(Kind.USER_TOKEN_REFUSED, "A token was refused", request._request)
+            raise
 
     def authenticate_credentials(self, token: bytes) -> tuple[User, Token]:
         try:

@@ -12,9 +12,11 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from accounts import failures
 from devices import key_cache, keys
 from devices.key_cache import DeviceRecord
 from devices.models import ApiKey
+from events.kinds import Kind
 from iotflow.lib import counters
 
 HEADER = "X-API-Key"
@@ -43,11 +45,30 @@ class ApiKeyAuthentication(BaseAuthentication):
             return None
         record = find_device(key)
         if record is None or record.expired(timezone.now()):
+            failures.note(
+                Kind.DEVICE_KEY_REFUSED, "A key was refused", request._request, lambda: _whose(key)
+            )
             raise AuthenticationFailed("This API key is unknown, expired or revoked.")
         return DevicePrincipal(record), None
 
     def authenticate_header(self, request: Request) -> str:
         return f'ApiKey realm="devices", header="{HEADER}"'
+
+
+def _whose(key: str) -> dict[str, Any]:
+    """What an event tells of a key that is good no more; nothing of what never was one."""
+    if not keys.well_formed(key):
+        return {}
+    peppers = [settings.API_KEY_PEPPER, *settings.API_KEY_PEPPERS_OLD]
+    digests = [keys.digest(key, pepper) for pepper in peppers]
+    api_key = ApiKey.objects.filter(digest__in=digests).select_related("device").first()
+    if api_key is None:
+        return {}
+    return {
+        "user_id": api_key.device.owner_id,
+        "device_id": api_key.device_id,
+        "payload": {"key_id": api_key.pk, "prefix": api_key.prefix},
+    }
 
 
 def find_device(key: str) -> DeviceRecord | None:

@@ -385,13 +385,16 @@ def record_memberships(kind: Kind, memberships: Iterable[GroupMembership], actor
 
 def record_group(kind: Kind, group: DeviceGroup, what: str, actor: str, **details: Any) -> None:
     """Record that something happened to the group; `details` go into the payload."""
-    event = _group_event(kind, group, what, actor)
-    event["payload"].update(details)
-    log.record_all([event])
+    log.record_all([_group_event(kind, group, what, actor, **details)])
 
 
 def _group_event(
-    kind: Kind, group: DeviceGroup, what: str, actor: str, device_id: int | None = None
+    kind: Kind,
+    group: DeviceGroup,
+    what: str,
+    actor: str,
+    device_id: int | None = None,
+    **details: Any,
 ) -> Document:
     return log.happened(
         kind,
@@ -399,7 +402,7 @@ def _group_event(
         actor=actor,
         user_id=group.owner_id,
         device_id=device_id,
-        payload={"group_id": group.pk},
+        payload={"group_id": group.pk, **details},
     )
 
 

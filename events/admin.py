@@ -29,10 +29,11 @@ from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 
 from events import browse as browsing
-from events import exports, selectors, sinks
+from events import exports, log, selectors, sinks
 from events.kinds import Kind, Severity
 from events.models import Alert, DeviceConfig, EventLog, Outbox, ReportedConfig
 from events.querysets import EventLogs
+from events.reads import config_read
 from iotflow.lib import ids
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.jsondiff import diff
@@ -40,6 +41,7 @@ from iotflow.lib.timeparse import format_datetime
 
 WAITING_SHOWN = 20
 EXPORT_PAGE = 1000
+TIMES = ("start_time", "end_time")
 REQUEST_LASTS = timedelta(hours=1)  # at most, imports too; an index leads to the times alone
 
 
@@ -124,6 +126,12 @@ class EventLogAdmin(ReadOnly):
             return HttpResponseBadRequest(f"{error.detail}")
         except sinks.TookTooLong as error:
             return HttpResponseBadRequest(str(error))
+        log.record(
+            Kind.EVENTS_EXPORTED,
+            f"The event log was exported as {form.upper()}",
+            actor=f"user:{request.user.get_username()}",
+            payload={"format": form, **{name: browse.asked.get(name) for name in TIMES}},
+        )
         answer = StreamingHttpResponse(
             exports.lines(form, browsing.pages(browse, visible)),
             content_type=exports.FORMATS[form],
@@ -262,6 +270,15 @@ class DeviceConfigAdmin(ReadOnly):
         "id",
     ]
     readonly_fields = fields
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> Any:
+        """Asked for by the page of one version, which shows what it holds."""
+        version = super().get_object(request, object_id, from_field)
+        if version is not None:
+            config_read(request.user, version.device_id)
+        return version
 
     @display(description="config")
     def pretty_config(self, version: DeviceConfig) -> SafeString:

@@ -16,6 +16,7 @@ class Kind(models.TextChoices):
     USER_LOGIN = "user.login"
     USER_LOGIN_FAILED = "user.login_failed"
     USER_LOGIN_THROTTLED = "user.login_throttled"
+    USER_TOKEN_REFUSED = "user.token_refused"  # noqa: S105
     USER_LOGOUT = "user.logout"
     USER_TOKENS_ENDED = "user.tokens_ended"
     USER_CHANGED = "user.changed"
@@ -33,6 +34,8 @@ class Kind(models.TextChoices):
     DEVICE_KEY_ROTATED = "device.key_rotated"
     DEVICE_KEY_CREATED = "device.key_created"
     DEVICE_KEY_REVOKED = "device.key_revoked"
+    DEVICE_KEY_REFUSED = "device.key_refused"
+    DEVICE_CONFIG_READ = "device.config_read"
     DEVICE_CONFIG_CHANGED = "device.config_changed"
     DEVICE_CONFIG_ROLLED_BACK = "device.config_rolled_back"
     DEVICE_CONFIG_REPORTED = "device.config_reported"
@@ -49,3 +52,8 @@ class Kind(models.TextChoices):
     TELEMETRY_PURGED = "telemetry.purged"
     RETENTION_CHANGED = "retention.changed"
     INSTALLATION_RESTORED = "installation.restored"
+    EVENTS_EXPORTED = "events.exported"
+
+
+# Those that come by the thousand a second, past the outbox, and are sealed by the minute.
+MASS = frozenset({Kind.TELEMETRY_SUBMITTED})

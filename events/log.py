@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from events import context, outbox, sinks
 from events.kinds import Kind, Severity
+from events.redaction import redacted
 from events.sinks import Document
 from iotflow.lib.errors import StoreAway
 
@@ -23,7 +24,8 @@ def record(kind: Kind, message: str, **fields: Any) -> None:
     """Record that something happened, in the transaction that makes it happen.
 
     `fields` are those of `happened`. It reaches the event log right after the commit, or later
-    when that is away; exactly once. Never put a secret into `message` or `payload`.
+    when that is away; exactly once. Never put a secret into `message` or `payload`: of the latter
+    only what events/redaction.py allows is kept.
     """
     record_all([happened(kind, message, **fields)])
 
@@ -65,6 +67,9 @@ def submitted(documents: Sequence[Document]) -> None:
         sinks.deliver(documents, PROMPT_SECONDS)
     except StoreAway:
         outbox.put(documents)
+        return
+    if documents and outbox.is_late(documents[0], timezone.now()):
+        outbox.put(documents)  # their minute is sealed: they are told to the sealer, one by one
 
 
 def id_of(content: bytes) -> str:
@@ -100,6 +105,6 @@ def event(
         "device_id": device_id,
         "address": origin.address,
         "request_id": origin.request_id,
-        "payload": dict(payload or {}),
+        "payload": redacted(Kind(kind), payload) if payload else {},
         "expires_at": (moment + timedelta(days=settings.EVENT_RETENTION_DAYS)).isoformat(),
     }

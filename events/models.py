@@ -142,16 +142,109 @@ class Alert(models.Model):
         return f"{self.severity} on device {self.device_id}: {self.message}"
 
 
+class Waiting(models.Manager["Outbox"]):
+    def get_queryset(self) -> models.QuerySet["Outbox"]:
+        return super().get_queryset().filter(delivered_at__isnull=True)
+
+
+class Delivered(models.Manager["Outbox"]):
+    def get_queryset(self) -> models.QuerySet["Outbox"]:
+        return super().get_queryset().filter(delivered_at__isnull=False)
+
+
 class Outbox(models.Model):
-    """An event on its way to the event log, written in the transaction of what it tells of."""
+    """An event on its way to the event log, written in the transaction of what it tells of.
+
+    `objects` are those that wait; `delivered` are there, and stay until they are sealed.
+    """
 
     event_id = models.UUIDField(unique=True)
     created_at = models.DateTimeField(auto_now_add=True)
     document = models.JSONField(encoder=DjangoJSONEncoder)
+    delivered_at = models.DateTimeField(null=True, editable=False)
+
+    objects = Waiting()
+    delivered = Delivered()
+    everything = models.Manager["Outbox"]()
 
     class Meta:
         db_table = "outbox"
         verbose_name_plural = "outbox"
+        indexes = [
+            models.Index(
+                fields=["id"], name="outbox_waiting", condition=models.Q(delivered_at__isnull=True)
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.event_id}"
+
+
+class AuditLink(models.Model):
+    """One link of the chain over the event log: what it covers, and a seal over the one before.
+
+    An `event` covers one; a `minute` and what came `late` to one cover the sum of the digests of
+    so many of the kind; a `start` says from which link (`count`) and which `time` on the event log
+    is vouched for.
+    """
+
+    class Scope(models.TextChoices):
+        EVENT = "event"
+        MINUTE = "minute"
+        LATE = "late"
+        START = "start"
+
+    number = models.PositiveBigIntegerField(primary_key=True)
+    scope = models.CharField(max_length=6, choices=Scope)
+    event_id = models.UUIDField(null=True, unique=True)
+    kind = models.CharField(max_length=40, blank=True)
+    time = models.DateTimeField()
+    count = models.PositiveBigIntegerField(default=1)
+    digest = models.BinaryField(max_length=32, default=bytes)
+    expires_at = models.DateTimeField(help_text="From then on what it covers may be gone.")
+    day = models.DateField(help_text="On which it was sealed.")
+    key = models.CharField(max_length=8, help_text="The id of the key it was sealed with.")
+    seal = models.BinaryField(max_length=32)
+
+    class Meta:
+        db_table = "audit_links"
+        ordering = ["number"]
+        indexes = [
+            models.Index(fields=["kind", "time", "event_id"], name="audit_by_kind"),
+            models.Index(fields=["number"], name="audit_starts", condition=models.Q(scope="start")),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.number}: {self.scope} {self.kind}"
+
+
+class AuditDay(models.Model):
+    """The links sealed on a day: from where it goes on (`before`) to its own head (`seal`)."""
+
+    day = models.DateField(primary_key=True)
+    first = models.PositiveBigIntegerField()
+    before = models.BinaryField(max_length=32)
+    last = models.PositiveBigIntegerField()
+    seal = models.BinaryField(max_length=32)
+    expires_at = models.DateTimeField(help_text="From then on all that it covers is gone.")
+
+    class Meta:
+        db_table = "audit_days"
+        ordering = ["day"]
+
+    def __str__(self) -> str:
+        return f"{self.day}: {self.first} to {self.last}"
+
+
+class AuditHead(models.Model):
+    """The one row that says how long the chain is, and up to where minutes are sealed."""
+
+    number = models.PositiveBigIntegerField(default=0)
+    seal = models.BinaryField(max_length=32, default=bytes)
+    minutes_until = models.DateTimeField()
+
+    class Meta:
+        db_table = "audit_head"
+
+    def __str__(self) -> str:
+        return f"{self.number}"

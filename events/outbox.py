@@ -2,22 +2,25 @@
 
 Never lost: the row is written with the change itself. Never doubled: its id is fixed before the
 first attempt. Never blocking: a request tries once, right after its commit; the worker does the
-rest.
+rest. What is delivered stays until the sealer has taken it into the chain (events.audit).
 """
 
 import logging
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
 
+from events.kinds import MASS
 from events.models import Outbox
 from events.sinks import Document, deliver
 from iotflow.lib.errors import StoreAway
 
 logger = logging.getLogger(__name__)
 BATCH = 500
+LATE = timedelta(seconds=60)  # less than events.audit.sealer waits for a minute to be whole
 
 
 def put(documents: Sequence[Document]) -> None:
@@ -50,8 +53,27 @@ def relay(ids: Sequence[UUID] | None = None, limit: int = BATCH) -> int:
         rows = list(waiting.select_for_update(skip_locked=True)[:limit])
         if rows:
             deliver([row.document for row in rows])
-            Outbox.objects.filter(pk__in=[row.pk for row in rows]).delete()
+            _keep_for_sealing(rows)
     return len(rows)
+
+
+def is_late(document: Document, now: datetime) -> bool:
+    """Whether the minute that the event belongs to may have been sealed by now."""
+    return now - datetime.fromisoformat(document["time"]) >= LATE
+
+
+def _keep_for_sealing(rows: Sequence[Outbox]) -> None:
+    """Mark what is delivered; what the sealer will read with its whole minute may go."""
+    kept = [
+        row.pk
+        for row in rows
+        if row.document["kind"] not in MASS or is_late(row.document, row.created_at)
+    ]
+    if len(kept) < len(rows):
+        going = {row.pk for row in rows}.difference(kept)
+        Outbox.objects.filter(pk__in=going).delete()
+    if kept:
+        Outbox.objects.filter(pk__in=kept).update(delivered_at=timezone.now())
 
 
 def relay_all() -> int:

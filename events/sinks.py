@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
+from bson.codec_options import CodecOptions, DatetimeConversion
 from django.conf import settings
 from django.db import DatabaseError, IntegrityError, connections
 from django.utils.dateparse import parse_datetime
@@ -19,11 +20,17 @@ from events.models import EventLog
 from iotflow.lib.breaker import Breaker
 from iotflow.lib.errors import StoreAway
 
+Document = dict[str, Any]
+
 DUPLICATE_KEY = 11000
 EXPIRY = "event_expiry"
+_lenient: CodecOptions[Document] = CodecOptions(
+    tz_aware=True,
+    tzinfo=UTC,
+    unicode_decode_error_handler="replace",
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+)
 breaker = Breaker("MongoDB", PyMongoError, failures=2, pause=1.0)
-
-Document = dict[str, Any]
 
 
 class TookTooLong(StoreAway):
@@ -153,6 +160,11 @@ def _database() -> Any:
 
 def _collection() -> Any:
     return _database()[EventLog._meta.db_table]
+
+
+def raw() -> Any:
+    """The collection for reading documents as they are, whatever somebody may have put there."""
+    return _collection().with_options(codec_options=_lenient)
 
 
 def _to_bson(document: Document) -> Document:

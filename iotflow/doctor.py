@@ -12,6 +12,7 @@ from django.core.checks import Tags, run_checks
 from django.db import DatabaseError
 
 from events import outbox
+from events.audit.diagnosis import audit
 from events.models import Outbox
 from iotflow import health
 from iotflow.clocks import clocks
@@ -100,6 +101,7 @@ CHECKS: dict[str, Check] = {
     "caches": caches,
     "retention": diagnosis.retention,
     "events": events,
+    "audit": audit,
     "deletions": diagnosis.waiting,
 }
 

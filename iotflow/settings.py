@@ -104,6 +104,10 @@ API_KEY_PEPPER = secret("API_KEY_PEPPER")
 API_KEY_PEPPERS_OLD = env.list("API_KEY_PEPPERS_OLD", default=[])
 if any(len(pepper) < 32 for pepper in API_KEY_PEPPERS_OLD):
     raise ImproperlyConfigured("Each of API_KEY_PEPPERS_OLD must have at least 32 characters.")
+AUDIT_KEY = env.str("AUDIT_KEY", default="") or SECRET_KEY
+AUDIT_KEYS_OLD = env.list("AUDIT_KEYS_OLD", default=[])
+if any(len(key) < 32 for key in (AUDIT_KEY, *AUDIT_KEYS_OLD)):
+    raise ImproperlyConfigured("AUDIT_KEY and AUDIT_KEYS_OLD must have at least 32 characters.")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=[])

@@ -16,6 +16,7 @@ from django.utils import timezone
 from accounts.models import Token
 from devices import key_cache, presence, tally
 from events import outbox, sinks
+from events.audit import sealer
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import now_ms
 from telemetry import deleting, rollups
@@ -58,6 +59,7 @@ def jobs() -> list[Job]:
         Job("deliver events", 1.0, outbox.relay_all),
         Job("invalidate cached keys", 1.0, key_cache.apply_pending),
         Job("save when devices were last seen", 30.0, PresenceFlush()),
+        Job("seal events", 5.0, sealer.seal),
         Job("count devices", tally.EVERY_SECONDS, tally.renew),
         Job("erase what deleted devices left", 10.0, deleting.erase_deleted),
         Job("settle deleted ranges of telemetry", 5.0, deleting.settle_ranges),

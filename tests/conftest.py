@@ -140,6 +140,19 @@ def no_policies(request: pytest.FixtureRequest) -> None:
     retention.table.put(retention.Rules())
 
 
+@pytest.fixture(autouse=True)
+def no_redaction(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not allowed in an event is redacted; in a test it is a mistake."""
+    if request.node.nodeid.startswith((*PURE, "tests/events/test_redaction.py")):
+        return
+    from events import redaction
+
+    def refuse(kind: str, values: dict[str, Any], allowed: frozenset[str]) -> dict[str, Any]:
+        raise AssertionError(f"{kind} may not say {sorted(values.keys() - allowed)}")
+
+    monkeypatch.setattr(redaction, "_without", refuse)
+
+
 @pytest.fixture
 def anybody() -> Api:
     return Api()

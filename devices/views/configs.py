@@ -10,7 +10,7 @@ from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.requests import current_actor
+from accounts.requests import current_actor, current_user
 from devices import configs
 from devices.authentication import IsDevice, IsWritingDevice
 from devices.serializers import configs as shapes
@@ -23,6 +23,7 @@ from devices.views.base import (
 )
 from devices.views.own import OwnConfigView
 from events.models import DeviceConfig, ReportedConfig
+from events.reads import config_read
 from iotflow.lib.errors import Error
 from iotflow.lib.jsondiff import Operation
 from iotflow.lib.pagination import OFFSET_MAX, PAGE, whole_number
@@ -53,6 +54,7 @@ class WantedConfigView(UserView):
         tag = _tag(version, report)
         if _is_known(request, tag):
             return _unchanged(tag)
+        config_read(current_user(request), device.pk, device.owner_id)
         return Response(shapes.wanted_body(version, report), headers={"ETag": tag})
 
     @extend_schema(
@@ -84,6 +86,7 @@ class ConfigHistoryView(UserView):
         )
         offset = whole_number(request.query_params, "offset", 0, 0, OFFSET_MAX)
         entries, total = configs.history(device.pk, offset=offset, limit=limit)
+        config_read(current_user(request), device.pk, device.owner_id)
         return Response(
             {
                 "status": "success",

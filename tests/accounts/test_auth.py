@@ -262,7 +262,7 @@ class TestTokens:
         assert other.get("/devices").status == 401
         assert alice.api.delete(path).status == 404
         assert alice.api.get("/devices").status == 200
-        assert kinds() == ["user.tokens_ended"]
+        assert kinds() == ["user.token_refused", "user.tokens_ended"]
         assert alice.api.delete(f"/auth/tokens/{older['id']}").status == 200
         assert alice.api.get("/devices").status == 401
 

@@ -5,8 +5,10 @@ from typing import Any
 
 from django.http import HttpRequest
 
+from accounts.requests import current_user
 from devices import configs
 from devices.models import Device
+from events.reads import config_read
 from iotflow.lib.errors import StoreAway
 
 VERSIONS_SHOWN = 20
@@ -18,6 +20,7 @@ def content(request: HttpRequest, device: Device) -> dict[str, Any]:
         report = configs.reported(device.pk)
     except StoreAway:
         return {"is_away": True}
+    config_read(current_user(request), device.pk, device.owner_id)
     newest = versions[0][0] if versions else None
     return {
         "newest": newest,

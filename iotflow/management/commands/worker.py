@@ -9,8 +9,8 @@ from iotflow.worker import Worker
 
 class Command(BaseCommand):
     help = (
-        "Do the background work until SIGTERM or Ctrl-C: deliver waiting events, save when devices "
-        "were last seen, erase what deleted devices left, roll up telemetry, drop what has "
+        "Do the background work until SIGTERM or Ctrl-C: deliver and seal events, save when "
+        "devices were last seen, erase what deleted devices left, roll up telemetry, drop what has "
         "expired."
     )
 
