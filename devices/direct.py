@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.urls import Resolver404, resolve
+from django.urls import Resolver404, ResolverMatch, resolve
 from django.utils import timezone
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -65,17 +65,18 @@ class ShortWay:
         found = direct_view(request.path_info)
         if found is None or request.method != found[0].direct_method:
             return None
-        view_class, parts = found
+        view_class, match = found
+        request.resolver_match = match
         view = view_class()
         try:
-            return view.direct(request, **parts)
+            return view.direct(request, **match.kwargs)
         except Exception as error:
-            return view.refuse(request, error, parts)
+            return view.refuse(request, error, match.kwargs)
 
 
 @lru_cache(maxsize=20_000)
-def direct_view(path: str) -> tuple[type[DirectView], dict[str, Any]] | None:
-    """The DirectView at a path, and the parts of the path; None for any other.
+def direct_view(path: str) -> tuple[type[DirectView], ResolverMatch] | None:
+    """The DirectView at a path, and how the path leads to it; None for any other.
 
     Remembered: a device asks at the same one or two again and again.
     """
@@ -85,7 +86,7 @@ def direct_view(path: str) -> tuple[type[DirectView], dict[str, Any]] | None:
         return None
     view_class = getattr(match.func, "view_class", None)
     if isinstance(view_class, type) and issubclass(view_class, DirectView):
-        return view_class, match.kwargs
+        return view_class, match
     return None
 
 

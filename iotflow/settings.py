@@ -103,7 +103,8 @@ TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=[])
 SECURE_SSL_REDIRECT = not ALLOW_HTTP
 SECURE_HSTS_SECONDS = 0 if ALLOW_HTTP else bounded("HSTS_SECONDS", 31_536_000, 0, 10**9)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HSTS_SECONDS > 0
-SECURE_REDIRECT_EXEMPT = [r"^health$"]  # a probe inside the host speaks plain HTTP
+# A probe or a scrape inside the host or its network speaks plain HTTP.
+SECURE_REDIRECT_EXEMPT = [r"^health$", r"^metrics$"]
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not ALLOW_HTTP
 SESSION_COOKIE_HTTPONLY = True
 CSRF_FAILURE_VIEW = "iotflow.views.csrf_failure"
@@ -136,6 +137,7 @@ INSTALLED_APPS = [
     "iotflow",
 ]
 MIDDLEWARE = [
+    "iotflow.access.Access",
     "iotflow.middleware.ApiErrors",
     "iotflow.middleware.TrustedScheme",
     "django.middleware.security.SecurityMiddleware",
@@ -473,6 +475,12 @@ ONLINE_SECONDS = bounded("ONLINE_SECONDS", 300, 1, 86_400)
 # --- Events and background work -----------------------------------------------------------------
 EVENT_RETENTION_DAYS = bounded("EVENT_RETENTION_DAYS", 90, 1, 36_500)
 WORKER_THREAD = env.bool("WORKER_THREAD", default=False)
+
+# --- Metrics ------------------------------------------------------------------------------------
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
+if METRICS_TOKEN and len(METRICS_TOKEN) < 16:
+    raise ImproperlyConfigured("METRICS_TOKEN must have at least 16 characters, or be unset.")
+METRICS_LOOPBACK = env.bool("METRICS_LOOPBACK", default=False)
 
 # --- Pages, times, logs -------------------------------------------------------------------------
 LANGUAGE_CODE = "en"

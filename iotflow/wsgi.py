@@ -50,6 +50,11 @@ gc.collect()
 gc.freeze()
 gc.set_threshold(10_000, 20, 20)
 
+if settings.METRICS_TOKEN or settings.METRICS_LOOPBACK:
+    from iotflow.lib import siblings
+
+    siblings.keep_saved()
+
 if settings.WORKER_THREAD:
     from iotflow.worker import Worker
 

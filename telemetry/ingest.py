@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import repeat
+from time import perf_counter
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -28,6 +29,7 @@ from events.context import NOWHERE, Origin
 from events.kinds import Kind
 from iotflow.lib import counters, json
 from iotflow.lib.errors import StoreAway, as_store_away
+from iotflow.lib.metrics import SIZES, Counter, Figure, Histogram
 from iotflow.lib.ratelimit import State
 from iotflow.lib.throttles import refused
 from iotflow.lib.timeparse import format_ms
@@ -37,6 +39,11 @@ from telemetry.readings import Reading, Value
 
 logger = logging.getLogger(__name__)
 REPAIR_SECONDS = 1.0
+GROUP_SIZE = Histogram("iotflow_group_submissions", "Submissions written together.", bounds=SIZES)
+GROUP_SECONDS = Histogram("iotflow_group_seconds", "How long a group took, from keys to events.")
+UNSTORED = Counter(
+    "iotflow_submissions_unstored_total", "Submissions answered 503, by why.", ("reason",)
+)
 
 
 class NotKnown(Exception):
@@ -97,8 +104,11 @@ class Ticket:
     def wait(self, seconds: float) -> Receipt:
         if not self._lock.acquire(timeout=seconds):
             self.is_abandoned = True  # what is still queued need not be written any more
+            UNSTORED.add("timed_out")
             raise StoreAway("The telemetry store")
         if self.error is not None:
+            if isinstance(self.error, StoreAway):
+                UNSTORED.add("store_away")
             raise self.error
         assert self.time is not None
         return Receipt(self.time, self.states)
@@ -130,10 +140,15 @@ class Committer:
     def is_alive(self) -> bool:
         return all(thread.is_alive() for thread in self._threads)
 
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
     def submit(self, submission: Submission) -> Receipt:
         ticket = Ticket(submission)
         with self._wake:
             if not self.is_alive or len(self._queue) >= settings.INGEST_QUEUE:
+                UNSTORED.add("queue_full")
                 raise StoreAway("The ingest queue")
             self._queue.append(ticket)
             self._wake.notify()
@@ -151,7 +166,9 @@ class Committer:
         while (group := self._gather()) is not None:
             close_old_connections()
             if group:
+                started = perf_counter()
                 self._commit(group)
+                GROUP_SECONDS.observe(perf_counter() - started)
             else:
                 self._repair()
         connections.close_all()
@@ -192,6 +209,7 @@ class Committer:
                 else:
                     ticket.answer(refusal)
             counters.count("messages", len(stored))
+            GROUP_SIZE.observe(len(stored))
             commit.publish(
                 [reading for _, reading in stored], [t.submission.device for t, _ in stored]
             )
@@ -216,6 +234,18 @@ class Committer:
 
 _committer: Committer | None = None
 _committer_lock = threading.Lock()
+Figure(
+    "iotflow_queue_submissions",
+    "Submissions that wait for a group.",
+    (),
+    lambda: {(): _committer.waiting if _committer else 0},
+)
+Figure(
+    "iotflow_queue_limit",
+    "How many may, in all processes together.",
+    (),
+    lambda: {(): settings.INGEST_QUEUE},
+)
 
 
 def committer() -> Committer:

@@ -26,10 +26,10 @@ def real_environment(**more: str) -> dict[str, str]:
 
 
 @contextmanager
-def running(log: Path, environment: Mapping[str, str]) -> Iterator[str]:
+def running(log: Path, environment: Mapping[str, str], workers: int = 1) -> Iterator[str]:
     """The address of a server that is healthy inside, and gone after."""
     port = free_port()
-    child = server(port, log, environment)
+    child = server(port, log, environment, workers)
     try:
         url = f"http://127.0.0.1:{port}"
         assert answers(url, child, START_SECONDS), child.obituary()

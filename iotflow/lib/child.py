@@ -60,11 +60,11 @@ class Child:
         return f"The {self.name} ended (exit status {self._process.poll()}). Its log:\n{lines}"
 
 
-def server(port: int, log: Path, environment: Mapping[str, str]) -> Child:
+def server(port: int, log: Path, environment: Mapping[str, str], workers: int = 1) -> Child:
     """This project's own server on the loopback address."""
     command = [
         *(sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1"),
-        *("--port", str(port), "--workers", "1", "--blocking-threads", "8", "--no-ws"),
+        *("--port", str(port), "--workers", str(workers), "--blocking-threads", "8", "--no-ws"),
         "iotflow.wsgi:application",
     ]
     return Child("server", command, log, environment)

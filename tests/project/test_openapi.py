@@ -109,6 +109,7 @@ def test_who_may_ask_is_said_of_every_operation():
         ("GET", "/"),
         ("GET", "/api/docs"),
         ("GET", "/api/schema"),
+        ("GET", "/metrics"),
         ("GET", "/status"),
         ("GET", "/api/v1/telemetry/status"),
         ("POST", "/api/v1/auth/login"),
