@@ -21,6 +21,7 @@ RUN python -m compileall -q .
 
 # One process where nothing else is said: stores that are embedded belong to one process.
 ENV PYTHONUNBUFFERED=1 \
+    LOG_FORMAT=json \
     VAR_DIR=/var/lib/iotflow \
     GRANIAN_WORKERS=1 \
     GRANIAN_BLOCKING_THREADS=64

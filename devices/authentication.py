@@ -16,6 +16,7 @@ from devices import key_cache, keys
 from devices.key_cache import DeviceRecord
 from devices.models import ApiKey
 from iotflow.lib import counters
+from iotflow.lib.address import DEVICE
 
 HEADER = "X-API-Key"
 
@@ -44,6 +45,7 @@ class ApiKeyAuthentication(BaseAuthentication):
         record = find_device(key)
         if record is None or record.expired(timezone.now()):
             raise AuthenticationFailed("This API key is unknown, expired or revoked.")
+        request.META[DEVICE] = record.id
         return DevicePrincipal(record), None
 
     def authenticate_header(self, request: Request) -> str:

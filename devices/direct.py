@@ -20,6 +20,7 @@ from devices import admission, key_cache, keys
 from devices.admission import Admission, Claim
 from devices.key_cache import Known
 from iotflow.lib import counters, json
+from iotflow.lib.address import DEVICE
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.ratelimit import State
 from iotflow.lib.throttles import rate_headers, refused
@@ -97,6 +98,7 @@ def known_key(request: HttpRequest) -> tuple[str, Known] | None:
     known = key_cache.known.get(digest)
     if known is None or known.record.expired(timezone.now()):
         return None
+    request.META[DEVICE] = known.record.id
     return digest, known
 
 

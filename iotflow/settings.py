@@ -527,11 +527,13 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": False,
 }
 LOG_LEVEL = choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
+LOG_FORMAT = choice("LOG_FORMAT", "line", ("line", "json"))
+ACCESS_LOG = choice("ACCESS_LOG", "off", ("off", "errors", "all"))
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {"line": {"()": "iotflow.logs.Line"}, "json": {"()": "iotflow.logs.Json"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         # The driver logs a line for every attempt at a node that is away; our breaker logs one.
