@@ -3,11 +3,13 @@
 import logging
 from collections.abc import Callable
 from time import perf_counter
+from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from iotflow.lib import tracing
 from iotflow.lib.address import DEVICE, client_address
 from iotflow.lib.errors import CODES
 from iotflow.lib.metrics import Counter, Histogram
@@ -35,6 +37,10 @@ class Access:
         self._log = {"all": 0, "errors": 500, "off": 1000}[settings.ACCESS_LOG]
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        with tracing.request_span(request.META) as span:
+            return self._counted(request, span)
+
+    def _counted(self, request: HttpRequest, span: Any) -> HttpResponseBase:
         started = perf_counter()
         response = self.get_response(request)
         seconds = perf_counter() - started
@@ -47,6 +53,8 @@ class Access:
             REJECTED.add(CODES.get(status, "error"))
         if status >= self._log:
             _log(request, response, route, seconds)
+        if span is not None:
+            tracing.describe(span, method, route, status, response.headers.get("X-Request-ID", ""))
         return response
 
 

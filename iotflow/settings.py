@@ -476,11 +476,12 @@ ONLINE_SECONDS = bounded("ONLINE_SECONDS", 300, 1, 86_400)
 EVENT_RETENTION_DAYS = bounded("EVENT_RETENTION_DAYS", 90, 1, 36_500)
 WORKER_THREAD = env.bool("WORKER_THREAD", default=False)
 
-# --- Metrics ------------------------------------------------------------------------------------
+# --- Metrics and traces -------------------------------------------------------------------------
 METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 if METRICS_TOKEN and len(METRICS_TOKEN) < 16:
     raise ImproperlyConfigured("METRICS_TOKEN must have at least 16 characters, or be unset.")
 METRICS_LOOPBACK = env.bool("METRICS_LOOPBACK", default=False)
+OTEL_EXPORTER_OTLP_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", default="")
 
 # --- Pages, times, logs -------------------------------------------------------------------------
 LANGUAGE_CODE = "en"

@@ -16,6 +16,8 @@ from django.conf import settings
 from django.core.checks import WARNING, run_checks
 from django.core.wsgi import get_wsgi_application
 
+from iotflow.lib import tracing
+
 Start = Callable[..., Any]
 App = Callable[[dict[str, Any], Start], Iterable[bytes]]
 
@@ -44,6 +46,7 @@ def check_settings() -> None:
 
 application = with_length(get_wsgi_application())
 check_settings()
+tracing.start_where_asked()
 
 # What was loaded stays: the collector need not walk it again, nor look for cycles at every request.
 gc.collect()

@@ -27,7 +27,7 @@ from devices.key_cache import DeviceRecord
 from events import log
 from events.context import NOWHERE, Origin
 from events.kinds import Kind
-from iotflow.lib import counters, json
+from iotflow.lib import counters, json, tracing
 from iotflow.lib.errors import StoreAway, as_store_away
 from iotflow.lib.metrics import SIZES, Counter, Figure, Histogram
 from iotflow.lib.ratelimit import State
@@ -89,11 +89,14 @@ class Ticket:
     A bare lock, held until there is an answer: a Future costs as much as all else here.
     """
 
-    __slots__ = ("_answered", "_lock", "error", "is_abandoned", "states", "submission", "time")
+    __slots__ = (
+        *("_answered", "_lock", "error", "is_abandoned", "link", "states", "submission", "time"),
+    )
 
     def __init__(self, submission: Submission) -> None:
         self.submission = submission
         self.time = submission.time
+        self.link = tracing.link()
         self.states: Sequence[State] = ()
         self.error: Exception | None = None
         self.is_abandoned = False
@@ -152,7 +155,8 @@ class Committer:
                 raise StoreAway("The ingest queue")
             self._queue.append(ticket)
             self._wake.notify()
-        return ticket.wait(settings.INGEST_WAIT_MS / 1000)
+        with tracing.span("wait for the group"):
+            return ticket.wait(settings.INGEST_WAIT_MS / 1000)
 
     def stop(self) -> None:
         """Finish what is queued, then end the threads."""
@@ -167,7 +171,8 @@ class Committer:
             close_old_connections()
             if group:
                 started = perf_counter()
-                self._commit(group)
+                with tracing.span("group", [ticket.link for ticket in group]):
+                    self._commit(group)
                 GROUP_SECONDS.observe(perf_counter() - started)
             else:
                 self._repair()

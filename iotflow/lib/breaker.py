@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from iotflow.lib import tracing
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.metrics import STORE_CALLS, STORE_FAILURES, Counter, Figure, Labels
 
@@ -51,7 +52,8 @@ class Breaker:
         self._failed = 0
         self._next_try = 0.0
         self._labels = store.lower(), calls
-        _breakers[self._labels] = self
+        self._span = " ".join(self._labels).removesuffix(" all")
+        _breakers.setdefault(self._labels, self)
 
     @property
     def is_open(self) -> bool:
@@ -63,7 +65,8 @@ class Breaker:
         self._admit()
         started = time.perf_counter()
         try:
-            yield
+            with tracing.span(self._span):
+                yield
         except self.errors as error:
             self._fail(error)
             raise StoreAway(self.store) from error

@@ -7,6 +7,7 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
+from iotflow.lib import tracing
 from iotflow.lib.metrics import STORE_CALLS
 
 RELATIONAL = ("postgresql", "sqlite")
@@ -25,6 +26,7 @@ def _time(connection: BaseDatabaseWrapper, **_: Any) -> None:
 def _timed(execute: Callable[..., Any], *arguments: Any) -> Any:
     started = perf_counter()
     try:
-        return execute(*arguments)
+        with tracing.span("database"):
+            return execute(*arguments)
     finally:
         STORE_CALLS.observe(perf_counter() - started, "database", "all")
