@@ -1,9 +1,12 @@
 # The application: web server by default, `python manage.py worker` for background work.
 
 FROM python:3.11-slim-bookworm AS packages
-COPY requirements.txt .
-RUN pip wheel --no-cache-dir --wheel-dir /wheels -r requirements.txt \
- && pip install --no-cache-dir --no-index --find-links /wheels --prefix /packages -r requirements.txt
+COPY requirements.txt requirements-tracing.txt ./
+# 1 for an image that can send traces.
+ARG TRACING
+RUN set -- -r requirements.txt ${TRACING:+-r requirements-tracing.txt} \
+ && pip wheel --no-cache-dir --wheel-dir /wheels "$@" \
+ && pip install --no-cache-dir --no-index --find-links /wheels --prefix /packages "$@"
 
 FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /var/lib/iotflow --create-home iotflow
@@ -22,6 +25,7 @@ RUN python -m compileall -q .
 # One process where nothing else is said: stores that are embedded belong to one process.
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    LOG_FORMAT=json \
     VAR_DIR=/var/lib/iotflow \
     GRANIAN_WORKERS=1 \
     GRANIAN_BLOCKING_THREADS=64 \

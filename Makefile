@@ -34,7 +34,7 @@ $(BIN)/.runtime: requirements.txt | $(BIN)/python
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(BIN)/.dev: requirements.txt requirements-dev.txt | $(BIN)/python
+$(BIN)/.dev: requirements.txt requirements-tracing.txt requirements-dev.txt | $(BIN)/python
 	@echo "Installing what requirements-dev.txt lists …"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@ $(BIN)/.runtime

@@ -18,6 +18,7 @@ from devices.key_cache import DeviceRecord
 from devices.models import ApiKey
 from events.kinds import Kind
 from iotflow.lib import counters
+from iotflow.lib.address import DEVICE
 
 HEADER = "X-API-Key"
 
@@ -49,6 +50,7 @@ class ApiKeyAuthentication(BaseAuthentication):
                 Kind.DEVICE_KEY_REFUSED, "A key was refused", request._request, lambda: _whose(key)
             )
             raise AuthenticationFailed("This API key is unknown, expired or revoked.")
+        request.META[DEVICE] = record.id
         return DevicePrincipal(record), None
 
     def authenticate_header(self, request: Request) -> str:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.urls import Resolver404, resolve
+from django.urls import Resolver404, ResolverMatch, resolve
 from django.utils import timezone
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -20,6 +20,7 @@ from devices import admission, key_cache, keys
 from devices.admission import Admission, Claim
 from devices.key_cache import Known
 from iotflow.lib import counters, json
+from iotflow.lib.address import DEVICE
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.ratelimit import State
 from iotflow.lib.throttles import rate_headers, refused
@@ -65,17 +66,18 @@ class ShortWay:
         found = direct_view(request.path_info)
         if found is None or request.method != found[0].direct_method:
             return None
-        view_class, parts = found
+        view_class, match = found
+        request.resolver_match = match
         view = view_class()
         try:
-            return view.direct(request, **parts)
+            return view.direct(request, **match.kwargs)
         except Exception as error:
-            return view.refuse(request, error, parts)
+            return view.refuse(request, error, match.kwargs)
 
 
 @lru_cache(maxsize=20_000)
-def direct_view(path: str) -> tuple[type[DirectView], dict[str, Any]] | None:
-    """The DirectView at a path, and the parts of the path; None for any other.
+def direct_view(path: str) -> tuple[type[DirectView], ResolverMatch] | None:
+    """The DirectView at a path, and how the path leads to it; None for any other.
 
     Remembered: a device asks at the same one or two again and again.
     """
@@ -85,7 +87,7 @@ def direct_view(path: str) -> tuple[type[DirectView], dict[str, Any]] | None:
         return None
     view_class = getattr(match.func, "view_class", None)
     if isinstance(view_class, type) and issubclass(view_class, DirectView):
-        return view_class, match.kwargs
+        return view_class, match
     return None
 
 
@@ -96,6 +98,7 @@ def known_key(request: HttpRequest) -> tuple[str, Known] | None:
     known = key_cache.known.get(digest)
     if known is None or known.record.expired(timezone.now()):
         return None
+    request.META[DEVICE] = known.record.id
     return digest, known
 
 

@@ -14,10 +14,12 @@ from events.kinds import Kind, Severity
 from events.redaction import redacted
 from events.sinks import Document
 from iotflow.lib.errors import StoreAway
+from iotflow.lib.metrics import Counter
 
 MESSAGE_MAX = 500
 # A submission has a second and a half for everything; the outbox is there at once.
 PROMPT_SECONDS = 0.3
+RECORDED = Counter("iotflow_events_total", "Events that were recorded.", ("kind",))
 
 
 def record(kind: Kind, message: str, **fields: Any) -> None:
@@ -33,6 +35,7 @@ def record(kind: Kind, message: str, **fields: Any) -> None:
 def record_all(documents: Sequence[Document]) -> None:
     """The same for many at once, each made by `happened`."""
     outbox.put_and_relay(documents)
+    _count(documents)
 
 
 def happened(
@@ -67,9 +70,15 @@ def submitted(documents: Sequence[Document]) -> None:
         sinks.deliver(documents, PROMPT_SECONDS)
     except StoreAway:
         outbox.put(documents)
-        return
-    if documents and outbox.is_late(documents[0], timezone.now()):
-        outbox.put(documents)  # their minute is sealed: they are told to the sealer, one by one
+    else:
+        if documents and outbox.is_late(documents[0], timezone.now()):
+            outbox.put(documents)  # their minute is sealed: they are told to the sealer, one by one
+    _count(documents)
+
+
+def _count(documents: Sequence[Document]) -> None:
+    for document in documents:
+        RECORDED.add(document["kind"])
 
 
 def id_of(content: bytes) -> str:

@@ -7,3 +7,6 @@ class IotflowConfig(AppConfig):
 
     def ready(self) -> None:
         from iotflow import checks  # noqa: F401  (registers them)
+        from iotflow.lib import statements
+
+        statements.time_all()

@@ -66,7 +66,7 @@ TAGS = {
     "groups": "Devices put together by their owner.",
     "events": "What happened.",
     "admin": "What staff see of anybody's devices and do to them.",
-    "system": "Health, status, and this document.",
+    "system": "Health, status, metrics, and this document.",
 }
 
 Node = dict[str, Any]
@@ -234,7 +234,8 @@ def _page(name: str, summary: str, content: Node, *errors: int) -> Node:
     }
 
 
-HTML = {"text/html": {"schema": {"type": "string"}}}
+TEXT = {"type": "string"}
+HTML = {"text/html": {"schema": TEXT}}
 FACTS = {
     "type": "object",
     "required": ["name", "version", "endpoints", "docs"],
@@ -257,6 +258,12 @@ PAGES = {
         "This document.",
         {JSON: {"schema": {"type": "object", "required": ["openapi", "info", "paths"]}}},
         *(400, 406, 429),
+    ),
+    "/metrics": _page(
+        "get_metrics",
+        "What was counted, in Prometheus' text format: with the scrape token, if at all.",
+        {"text/plain": {"schema": TEXT}},
+        *(400, 401, 404, 429),
     ),
     "/api/docs": _page(
         "get_docs", "A page to read this document on and to try it.", HTML, *(400, 406, 429)

@@ -114,7 +114,8 @@ TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=[])
 SECURE_SSL_REDIRECT = not ALLOW_HTTP
 SECURE_HSTS_SECONDS = 0 if ALLOW_HTTP else bounded("HSTS_SECONDS", 31_536_000, 0, 10**9)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HSTS_SECONDS > 0
-SECURE_REDIRECT_EXEMPT = [r"^health(/live|/ready)?$"]  # a probe on the host speaks plain HTTP
+# A probe or a scrape inside the host or its network speaks plain HTTP.
+SECURE_REDIRECT_EXEMPT = [r"^health(/live|/ready)?$", r"^metrics$"]
 SECURE_REFERRER_POLICY = SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not ALLOW_HTTP
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
@@ -157,6 +158,7 @@ INSTALLED_APPS = [
     "iotflow",
 ]
 MIDDLEWARE = [
+    "iotflow.access.Access",
     "iotflow.browser.BrowserPolicy",
     "iotflow.middleware.ApiErrors",
     "iotflow.middleware.TrustedScheme",
@@ -524,6 +526,13 @@ ONLINE_SECONDS = bounded("ONLINE_SECONDS", 300, 1, 86_400)
 EVENT_RETENTION_DAYS = bounded("EVENT_RETENTION_DAYS", 90, 1, 36_500)
 WORKER_THREAD = env.bool("WORKER_THREAD", default=False)
 
+# --- Metrics and traces -------------------------------------------------------------------------
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
+if METRICS_TOKEN and len(METRICS_TOKEN) < 16:
+    raise ImproperlyConfigured("METRICS_TOKEN must have at least 16 characters, or be unset.")
+METRICS_LOOPBACK = env.bool("METRICS_LOOPBACK", default=False)
+OTEL_EXPORTER_OTLP_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", default="")
+
 # --- Pages, times, logs -------------------------------------------------------------------------
 LANGUAGE_CODE = "en"
 TIME_ZONE = env.str("TIME_ZONE", default="UTC")
@@ -573,11 +582,13 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": False,
 }
 LOG_LEVEL = choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
+LOG_FORMAT = choice("LOG_FORMAT", "line", ("line", "json"))
+ACCESS_LOG = choice("ACCESS_LOG", "off", ("off", "errors", "all"))
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {"line": {"()": "iotflow.logs.Line"}, "json": {"()": "iotflow.logs.Json"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         # The driver logs a line for every attempt at a node that is away; our breaker logs one.

@@ -6,7 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path, re_path, registe
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularSwaggerView
 
-from iotflow import views
+from iotflow import scraping, views
 from iotflow.lib.ids import IdConverter
 
 register_converter(IdConverter, "id")
@@ -32,6 +32,7 @@ urlpatterns = [
     path("health/live", views.LiveView.as_view()),
     path("health/ready", views.ReadyView.as_view()),
     path("status", views.StatusView.as_view()),
+    path("metrics", scraping.metrics),
     path("admin/login/", views.admin_login),
     path("admin/", admin.site.urls),
     path("api/v1", views.front),

@@ -7,7 +7,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from django.contrib.sessions.models import Session
 from django.db import DatabaseError, close_old_connections
@@ -18,6 +20,7 @@ from devices import key_cache, presence, tally
 from events import outbox, sinks
 from events.audit import sealer
 from iotflow.lib.errors import StoreAway
+from iotflow.lib.redis import key, redis
 from iotflow.lib.timeparse import now_ms
 from telemetry import deleting, rollups
 from telemetry import services as telemetry
@@ -101,8 +104,11 @@ class Worker:
     def _run(self, job: Job) -> bool:
         """Whether it did its slice and has more to do."""
         close_old_connections()
+        started = time.time()
         try:
-            return job.run() is True
+            has_more = job.run() is True
+            _note(job.name, started)
+            return has_more
         except (StoreAway, DatabaseError) as error:
             logger.info("%s: later (%s)", job.name, error)
         except Exception:
@@ -110,3 +116,27 @@ class Worker:
         finally:
             close_old_connections()
         return False
+
+
+class Run(NamedTuple):
+    """When a job ended well, in s since 1970, and how long it took."""
+
+    ended: float
+    seconds: float
+
+
+def last_runs() -> dict[str, Run]:
+    """The last good run of each job in any process, by the job's name. Raises StoreAway."""
+    with redis() as client:
+        noted = client.hgetall(_runs_key())
+    return {name.decode(): Run(*map(float, run.split())) for name, run in noted.items()}
+
+
+def _note(name: str, started: float) -> None:
+    ended = time.time()
+    with suppress(StoreAway), redis() as client:
+        client.hset(_runs_key(), name, f"{ended:.3f} {ended - started:.3f}")
+
+
+def _runs_key() -> str:
+    return key("worker", "runs")

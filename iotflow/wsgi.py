@@ -45,10 +45,14 @@ def check_settings() -> None:
 def serve() -> None:
     """What a server process does besides answering, and how it ends."""
     from iotflow import readiness, shutdown
+    from iotflow.lib import siblings, tracing
     from iotflow.lib.postgres import silence
 
+    tracing.start_where_asked()
     silence.install()
     readiness.process.start()
+    if settings.METRICS_TOKEN or settings.METRICS_LOOPBACK:
+        siblings.keep_saved()
     if not settings.WORKER_THREAD:
         shutdown.at_end()
         return

@@ -14,6 +14,7 @@ from devices.models import Device
 from events import log
 from events.kinds import Kind
 from iotflow.lib import counters, json
+from iotflow.lib.metrics import SIZES, Histogram
 from iotflow.lib.timeparse import format_ms
 from telemetry import clock, commit, messages
 from telemetry.messages import Entry, Message
@@ -22,6 +23,7 @@ from telemetry.services import Answer, Times
 from telemetry.stores import telemetry_store
 
 Records = Mapping[int, DeviceRecord]
+SIZE = Histogram("iotflow_batch_readings", "Readings stored by one call.", bounds=SIZES)
 
 
 def records(devices: Iterable[Device]) -> dict[int, DeviceRecord]:
@@ -102,6 +104,7 @@ class _Batch:
             if self._verdicts[first]["status"] == "rejected":
                 self._verdicts[index] = {**self._verdicts[first], "index": index}
         counters.count("messages")
+        SIZE.observe(len(stored))
         told: dict[int, list[Reading]] = {}
         for reading in stored:
             told.setdefault(reading.device_id, []).append(reading)

@@ -15,7 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import repeat
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -27,8 +27,9 @@ from devices.key_cache import DeviceRecord
 from events import log
 from events.context import NOWHERE, Origin
 from events.kinds import Kind
-from iotflow.lib import counters, json
+from iotflow.lib import counters, json, tracing
 from iotflow.lib.errors import StoreAway, as_store_away
+from iotflow.lib.metrics import SIZES, Counter, Figure, Histogram
 from iotflow.lib.ratelimit import State
 from iotflow.lib.throttles import refused
 from iotflow.lib.timeparse import format_ms
@@ -38,6 +39,11 @@ from telemetry.readings import Reading, Value
 
 logger = logging.getLogger(__name__)
 REPAIR_SECONDS = 1.0
+GROUP_SIZE = Histogram("iotflow_group_submissions", "Submissions written together.", bounds=SIZES)
+GROUP_SECONDS = Histogram("iotflow_group_seconds", "How long a group took, from keys to events.")
+UNSTORED = Counter(
+    "iotflow_submissions_unstored_total", "Submissions answered 503, by why.", ("reason",)
+)
 
 
 class NotKnown(Exception):
@@ -83,11 +89,14 @@ class Ticket:
     A bare lock, held until there is an answer: a Future costs as much as all else here.
     """
 
-    __slots__ = ("_answered", "_lock", "error", "is_abandoned", "states", "submission", "time")
+    __slots__ = (
+        *("_answered", "_lock", "error", "is_abandoned", "link", "states", "submission", "time"),
+    )
 
     def __init__(self, submission: Submission) -> None:
         self.submission = submission
         self.time = submission.time
+        self.link = tracing.link()
         self.states: Sequence[State] = ()
         self.error: Exception | None = None
         self.is_abandoned = False
@@ -98,8 +107,11 @@ class Ticket:
     def wait(self, seconds: float) -> Receipt:
         if not self._lock.acquire(timeout=seconds):
             self.is_abandoned = True  # what is still queued need not be written any more
+            UNSTORED.add("timed_out")
             raise StoreAway("The telemetry store")
         if self.error is not None:
+            if isinstance(self.error, StoreAway):
+                UNSTORED.add("store_away")
             raise self.error
         assert self.time is not None
         return Receipt(self.time, self.states)
@@ -135,14 +147,20 @@ class Committer:
     def is_ending(self) -> bool:
         return self._stopping
 
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
     def submit(self, submission: Submission) -> Receipt:
         ticket = Ticket(submission)
         with self._wake:
             if not self.is_alive or len(self._queue) >= settings.INGEST_QUEUE:
+                UNSTORED.add("queue_full")
                 raise StoreAway("The ingest queue")
             self._queue.append(ticket)
             self._wake.notify()
-        return ticket.wait(settings.INGEST_WAIT_MS / 1000)
+        with tracing.span("wait for the group"):
+            return ticket.wait(settings.INGEST_WAIT_MS / 1000)
 
     def stop(self, seconds: float = 10) -> None:
         """Finish what is queued, then end the threads; wait so long for them at most."""
@@ -157,7 +175,10 @@ class Committer:
         while (group := self._gather()) is not None:
             close_old_connections()
             if group:
-                self._commit(group)
+                started = perf_counter()
+                with tracing.span("group", [ticket.link for ticket in group]):
+                    self._commit(group)
+                GROUP_SECONDS.observe(perf_counter() - started)
             else:
                 self._repair()
         connections.close_all()
@@ -198,6 +219,7 @@ class Committer:
                 else:
                     ticket.answer(refusal)
             counters.count("messages", len(stored))
+            GROUP_SIZE.observe(len(stored))
             commit.publish(
                 [reading for _, reading in stored], [t.submission.device for t, _ in stored]
             )
@@ -222,6 +244,18 @@ class Committer:
 
 _committer: Committer | None = None
 _committer_lock = threading.Lock()
+Figure(
+    "iotflow_queue_submissions",
+    "Submissions that wait for a group.",
+    (),
+    lambda: {(): _committer.waiting if _committer else 0},
+)
+Figure(
+    "iotflow_queue_limit",
+    "How many may, in all processes together.",
+    (),
+    lambda: {(): settings.INGEST_QUEUE},
+)
 
 
 def committer() -> Committer:

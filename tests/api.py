@@ -67,7 +67,7 @@ class Api:
         return Client(raise_request_exception=False)
 
     def _url(self, path: str) -> str:
-        at_root = path == "/" or path.startswith(("/api", "/health", "/status"))
+        at_root = path == "/" or path.startswith(("/api", "/health", "/status", "/metrics"))
         return path if at_root else f"/api/v1{path}"
 
     def _headers(self) -> dict[str, str]:

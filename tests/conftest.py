@@ -219,7 +219,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     var_dir = tmp_path_factory.mktemp("server")
     environment = {name: value for name, value in os.environ.items() if name not in CHOICES}
-    environment |= {"VAR_DIR": str(var_dir), "WORKER_THREAD": "1"}
+    environment |= {"VAR_DIR": str(var_dir), "WORKER_THREAD": "1", "METRICS_LOOPBACK": "1"}
     for command in (
         ["setup_stores"],
         ["createsuperuser", "--noinput", "--username", ADMIN, "--email", "admin@example.com"],

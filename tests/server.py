@@ -31,13 +31,14 @@ def running(
     environment: Mapping[str, str],
     path: str = "/health?detailed=true",
     directory: Path | None = None,
+    workers: int = 1,
 ) -> Iterator[str]:
     """The address of a server that is healthy inside, by what `path` says, and gone after.
 
     It runs this code, or that of `directory`.
     """
     port = free_port()
-    child = server(port, log, environment, directory)
+    child = server(port, log, environment, directory, workers)
     try:
         url = f"http://127.0.0.1:{port}"
         assert answers(url, child, START_SECONDS, path), child.obituary()

@@ -6,6 +6,9 @@ from ipaddress import IPv4Address, ip_address, ip_network
 from django.conf import settings
 from django.http import HttpRequest
 
+# Where a request's META has the id of the device whose key it came with.
+DEVICE = "iotflow.device"
+
 
 def client_address(request: HttpRequest) -> str:
     """The last hop that is not one of TRUSTED_PROXIES; a header from anybody else is ignored."""

@@ -10,13 +10,31 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from iotflow.lib import tracing
 from iotflow.lib.errors import StoreAway
+from iotflow.lib.metrics import STORE_CALLS, STORE_FAILURES, Counter, Figure, Labels
 
 logger = logging.getLogger(__name__)
+REFUSALS = Counter(
+    "iotflow_breaker_refusals_total",
+    "Calls that were not tried, for the store was known to be away.",
+    ("store", "calls"),
+)
+_breakers: dict[Labels, "Breaker"] = {}
+Figure(
+    "iotflow_breaker_open",
+    "1 while a process takes the store for away.",
+    ("store", "calls"),
+    lambda: {labels: breaker.is_open for labels, breaker in _breakers.copy().items()},
+    merge=max,
+)
 
 
 class Breaker:
-    """Opens after `failures` in a row; then lets one call through every `pause` seconds."""
+    """Opens after `failures` in a row; then lets one call through every `pause` seconds.
+
+    `calls` says which of the store's calls it guards, where there are several for one store.
+    """
 
     def __init__(
         self,
@@ -24,6 +42,7 @@ class Breaker:
         *errors: type[Exception],
         failures: int = 3,
         pause: float = 1.0,
+        calls: str = "all",
     ) -> None:
         self.store = store
         self.errors = errors
@@ -32,6 +51,9 @@ class Breaker:
         self._lock = threading.Lock()
         self._failed = 0
         self._next_try = 0.0
+        self._labels = store.lower().removeprefix("the "), calls
+        self._span = " ".join(self._labels).removesuffix(" all")
+        _breakers.setdefault(self._labels, self)
 
     @property
     def is_open(self) -> bool:
@@ -41,11 +63,16 @@ class Breaker:
     def guard(self) -> Iterator[None]:
         """Run a call to the store; its `errors` become StoreAway, which an open one raises."""
         self.admit()
+        started = time.perf_counter()
         try:
-            yield
+            with tracing.span(self._span):
+                yield
         except self.errors as error:
+            STORE_FAILURES.add(*self._labels)
             self.fail(error)
             raise StoreAway(self.store) from error
+        finally:
+            STORE_CALLS.observe(time.perf_counter() - started, *self._labels)
         self.succeed()
 
     def admit(self) -> None:
@@ -54,6 +81,7 @@ class Breaker:
             if not self.is_open:
                 return
             if time.monotonic() < self._next_try:
+                REFUSALS.add(*self._labels)
                 raise StoreAway(self.store)
             self._next_try = time.monotonic() + self.pause  # this caller tries, the others wait
 

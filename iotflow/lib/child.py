@@ -76,12 +76,16 @@ class Child:
 
 
 def server(
-    port: int, log: Path, environment: Mapping[str, str], directory: Path | None = None
+    port: int,
+    log: Path,
+    environment: Mapping[str, str],
+    directory: Path | None = None,
+    workers: int = 1,
 ) -> Child:
     """This project's own server on the loopback address, or that of the code in `directory`."""
     command = [
         *(sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1"),
-        *("--port", str(port), "--workers", "1", "--blocking-threads", "8", "--no-ws"),
+        *("--port", str(port), "--workers", str(workers), "--blocking-threads", "8", "--no-ws"),
         "iotflow.wsgi:application",
     ]
     return Child("server", command, log, {**LIMITS, **environment}, directory)

@@ -11,8 +11,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from iotflow.lib.metrics import Figure, Labels
 from iotflow.lib.redis import key, redis
 
 ADD = """
@@ -49,6 +51,37 @@ WINDOWS = (
 _counted: dict[str, int] = {}
 _sent: dict[str, int] = {}
 _sending = threading.Lock()
+
+
+def counted() -> dict[str, int]:
+    """What this process has counted since it began, by name."""
+    return _counted.copy()
+
+
+def _times(name: str) -> dict[Labels, float]:
+    return {(): counted().get(name, 0)}
+
+
+def _lookups() -> dict[Labels, float]:
+    split = {name.partition("."): times for name, times in counted().items()}
+    return {(cache, answer): times for (cache, _, answer), times in split.items() if answer}
+
+
+for _what in ("messages", "readings", "values"):
+    Figure(
+        f"iotflow_{_what}_total",
+        f"{_what.capitalize()} that were stored.",
+        (),
+        partial(_times, _what),
+        kind="counter",
+    )
+Figure(
+    "iotflow_cache_lookups_total",
+    "What was looked up in a cache: `hits` it had, `misses` it had not.",
+    ("cache", "answer"),
+    _lookups,
+    kind="counter",
+)
 
 
 def count(name: str, times: int = 1) -> None:

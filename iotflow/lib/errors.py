@@ -12,6 +12,8 @@ from rest_framework import exceptions, serializers, status
 from rest_framework.response import Response
 from rest_framework.serializers import as_serializer_error
 
+from iotflow.lib.metrics import STORE_FAILURES
+
 logger = logging.getLogger(__name__)
 
 
@@ -120,6 +122,7 @@ def as_store_away(error: BaseException) -> StoreAway | None:
         return error
     if isinstance(error, OperationalError | InterfaceError):
         logger.warning("the database did not answer: %s", error)
+        STORE_FAILURES.add("database", "all")
         return StoreAway("The database")
     return None
 

@@ -17,8 +17,12 @@ from rest_framework.throttling import BaseThrottle
 from iotflow.lib import errors
 from iotflow.lib.address import client_address, network
 from iotflow.lib.errors import TooManyRequests
+from iotflow.lib.metrics import Counter
 from iotflow.lib.ratelimit import Charge, State, take
 
+LIMITED = Counter(
+    "iotflow_rate_limited_total", "Requests refused by a limit, by what it counts.", ("limit",)
+)
 REFUSED_EARLY = (
     exceptions.NotAuthenticated,
     exceptions.AuthenticationFailed,
@@ -50,6 +54,7 @@ def spend(charges: Iterable[Charge], view: Any = None) -> None:
 
 def refused(refusal: State, states: Sequence[State]) -> TooManyRequests:
     """The 429 for a limit that refuses, among those that were asked."""
+    LIMITED.add(refusal.what)
     return TooManyRequests(refusal_text(refusal), refusal.wait, rate_headers(states))
 
 

@@ -156,9 +156,9 @@ class CassandraStore:
     is_cassandra = True
 
     def __init__(self) -> None:
-        self.breaker = Breaker("Cassandra", *AWAY, failures=2, pause=1.0)
+        self.breaker = Breaker("Cassandra", *AWAY, failures=2, pause=1.0, calls="writes")
         # Apart, so that a heavy read that takes too long keeps nobody from writing.
-        self.reads = Breaker("Cassandra", *AWAY, failures=2, pause=1.0)
+        self.reads = Breaker("Cassandra", *AWAY, failures=2, pause=1.0, calls="reads")
         self._cql = Cql({**STATEMENTS, **layouts.STATEMENTS})
         self.layouts = layouts.StoredLayouts(self._cql)
         self._marked = Marks()

@@ -62,7 +62,7 @@ BATCH_ROWS = 50
 
 class CassandraRollups:
     def __init__(self) -> None:
-        self._breaker = Breaker("Cassandra", *AWAY, failures=2, pause=1.0)
+        self._breaker = Breaker("Cassandra", *AWAY, failures=2, pause=1.0, calls="rollups")
         self._cql = Cql({**STATEMENTS, **layouts.STATEMENTS})
         self._groups = Groups(self._cql, layouts.StoredLayouts(self._cql))
 

@@ -134,6 +134,6 @@ def test_what_a_process_knows_of_keys_is_bounded_and_ends(sensor, monkeypatch):
 def test_only_views_that_can_answer_at_once_have_a_short_way():
     found = direct_view("/api/v1/telemetry/7/latest")
     assert found is not None
-    assert found[1] == {"device_id": 7}
+    assert found[1].kwargs == {"device_id": 7}
     assert direct_view("/api/v1/devices") is None
     assert direct_view("/nowhere") is None

@@ -52,7 +52,7 @@ ENDS_TOKENS = ["POST /api/v1/auth/logout", "POST /api/v1/auth/logout-all"]
 def url(tmp_path: Path) -> Iterator[str]:
     """A server of its own on the databases for tests, without limits on rates."""
     unlimited = {name: "" for name in dir(settings) if name.startswith("RATE_")}
-    environment = real_environment(WORKER_THREAD="1", **unlimited)
+    environment = real_environment(WORKER_THREAD="1", METRICS_LOOPBACK="1", **unlimited)
     with running(tmp_path / "server.log", environment) as address:
         yield address
 

@@ -111,6 +111,7 @@ def test_who_may_ask_is_said_of_every_operation():
         ("GET", "/api/schema"),
         ("GET", "/health/live"),
         ("GET", "/health/ready"),
+        ("GET", "/metrics"),
         ("GET", "/status"),
         ("GET", "/api/v1/telemetry/status"),
         ("POST", "/api/v1/auth/login"),

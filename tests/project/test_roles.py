@@ -55,6 +55,7 @@ def row(anonymous: Any, devices: Any, owner: Any, other: Any, staff: Any, **own:
 
 
 PUBLIC = row(OK, OK, OK, OK, OK)
+NOBODY = row(404, 404, 404, 404, 404)
 OWN_STATE = row(401, OK, 401, 401, 401)  # of a device, switched off or not
 OWN_WRITE = row(401, OK, 401, 401, 401, inactive_device=403, device_of_a_deactivated_user=403)
 USERS = row(401, 401, OK, OK, OK)
@@ -183,6 +184,7 @@ TABLE: dict[Endpoint, tuple[dict[str, Any], Callable[[World], Any] | None]] = {
     ("GET", "/health/live"): (PUBLIC, None),
     ("GET", "/health/ready"): (PUBLIC, None),
     ("GET", "/status"): (PUBLIC, None),
+    ("GET", "/metrics"): (NOBODY, None),  # until a variable says who: test_metrics.py
     ("GET", f"{V1}/health"): (PUBLIC, None),
     ("GET", f"{V1}/status"): (PUBLIC, None),
     ("GET", "/api/schema"): (PUBLIC, None),

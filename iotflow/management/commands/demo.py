@@ -138,6 +138,7 @@ def environment() -> dict[str, str]:
         "VAR_DIR": str(settings.VAR_DIR),
         "ALLOW_HTTP": "1",
         "ALLOWED_HOSTS": "localhost,127.0.0.1",
+        "METRICS_LOOPBACK": "1",
         "PYTHONUNBUFFERED": "1",
     }
 
