@@ -121,6 +121,7 @@ def probe(url: str, what: str) -> httpx.Response:
     return httpx.get(f"{url}/health/{what}", trust_env=False, timeout=30)
 
 
+@pytest.mark.timeout(400)
 def test_a_server_lives_at_once_and_is_ready_when_its_tables_are_there(tmp_path):
     environment = embedded(tmp_path, ALLOW_HTTP="0")
     with running(tmp_path / "server.log", environment) as url:
@@ -140,6 +141,7 @@ def test_a_server_lives_at_once_and_is_ready_when_its_tables_are_there(tmp_path)
         assert httpx.get(f"{url}/status", trust_env=False).status_code == 301
 
 
+@pytest.mark.timeout(400)
 def test_a_server_whose_telemetry_store_is_away_lives_and_is_not_ready(tmp_path):
     nowhere = embedded(tmp_path, CASSANDRA_HOSTS="127.0.0.1", CASSANDRA_PORT="9")
     with running(tmp_path / "server.log", nowhere, "/health/live") as url:

@@ -31,6 +31,7 @@ from django.db.migrations.state import ProjectState
 from tests.environment import CHOICES, ROOT, STORES
 from tests.server import real_environment, running
 
+pytestmark = pytest.mark.timeout(400)
 OURS = {"accounts", "devices", "events", "telemetry"}
 # What the first release begins with is made at once, by nobody's upgrade.
 FIRST_RELEASE = {"accounts": "0002", "devices": "0004", "events": "0004", "telemetry": "0004"}
