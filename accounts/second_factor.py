@@ -24,7 +24,8 @@ from events.kinds import Kind, Severity
 from iotflow.lib.errors import Conflict, TooManyRequests
 
 RECOVERY_CODES = 10
-ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without what looks alike
+# Without what looks alike.
+ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # pragma: allowlist secret
 GROUPS, GROUP = 3, 4  # a recovery code is xxxx-xxxx-xxxx: 59 random bits
 CODE, ENROLMENT = "code", "enrolment"
 

@@ -139,7 +139,7 @@ def secrets() -> str:
 
 
 def scan(files: Sequence[str], *options: str) -> list[str]:
-    """Where something is that looks like a secret: `path:line: kind`."""
+    """Where something looks like one, as `path:line: kind`."""
     done = run(
         "-m", "detect_secrets", "scan", "--all-files", "--exclude-secrets", KNOWN, *options, *files
     )
