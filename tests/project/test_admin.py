@@ -147,7 +147,7 @@ class TestDevices:
         assert sensor.api.get("/devices/status").status == 401
         assert Api(key=key).get("/devices/status").status == 200
         assert ApiKey.objects.count() == 2
-        assert kinds()[-1] == "device.key_rotated"
+        assert "device.key_rotated" in kinds()
         assert all(key not in str(event) for event in EventLog.objects.values())
 
     def test_a_devices_keys_are_shown_with_label_and_validity(self, site, alice, sensor):
