@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +15,8 @@ from events.models import EventLog
 from events.sinks import Document
 
 PAGE = 5000  # documents read at once
+GROWTH = 8  # of a slice of time that has little
+MILLISECOND = timedelta(milliseconds=1)
 PAGE_SECONDS = 10.0  # that this may take
 STRAYS_SECONDS = 300.0  # that a search without an index's order may take
 ALWAYS = datetime(1, 1, 1, tzinfo=UTC)
@@ -56,22 +58,29 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=_tagge
 
 
 def between(kind: str, start: datetime, end: datetime, page: int = PAGE) -> Iterator[Document]:
-    """The documents of a kind from `start` to before `end`, by time and id, read in pages.
+    """The documents of a kind from `start` to before `end`, by time and id. Raises StoreAway.
 
-    Raises StoreAway.
+    Read in slices of time that grow and shrink with what is in them, so that the store need not
+    sort and no answer is much more than a page.
     """
-    seen: set[Any] = set()  # ids of those at `start`
-    while True:
-        limit = page + len(seen)
+    width = timedelta(seconds=1)
+    while start < end:
+        stop = start + min(width, end - start)
         with sinks.guarded(PAGE_SECONDS):
-            found = _found({"kind": kind}, start, end, limit)
-        yield from (document for document in found if document["id"] not in seen)
-        if len(found) < limit:
-            return
-        last = found[-1]["time"]
-        at_last = {document["id"] for document in found if document["time"] == last}
-        seen = seen | at_last if last == start else at_last
-        start = last
+            found = _found(kind, start, stop, page + 1 if width > MILLISECOND else 0)
+        if len(found) > page and width > MILLISECOND:
+            width = max(width / GROWTH, MILLISECOND)
+            continue
+        yield from sorted(found, key=place)
+        start = stop
+        if len(found) < page / GROWTH:
+            width = min(width, end - start) * GROWTH or width
+
+
+def place(document: Document) -> tuple[datetime, str]:
+    """Where it comes among others."""
+    key = document["id"]
+    return document["time"], key.hex if isinstance(key, UUID) else str(key)
 
 
 def by_ids(ids: Iterable[Any]) -> dict[Any, Document]:
@@ -94,12 +103,13 @@ def strays(kinds: list[str], limit: int = PAGE) -> list[Document]:
         return [_from_bson(document) for document in found]
 
 
-def _found(about: dict[str, str], start: datetime, end: datetime, limit: int) -> list[Document]:
+def _found(kind: str, start: datetime, end: datetime, limit: int) -> list[Document]:
+    """In no order; all of them where `limit` is 0."""
     if settings.EVENTS_EMBEDDED:
-        events = EventLog.objects.filter(**about, time__gte=start, time__lt=end)
-        return list(events.order_by("time", "id").values(*FIELDS)[:limit])
-    found = sinks.raw().find({**about, "time": {"$gte": start, "$lt": end}}, batch_size=limit)
-    return [_from_bson(document) for document in found.sort([("time", 1), ("_id", 1)]).limit(limit)]
+        events = EventLog.objects.filter(kind=kind, time__gte=start, time__lt=end).order_by()
+        return list(events.values(*FIELDS)[: limit or None])
+    about = {"kind": kind, "time": {"$gte": start, "$lt": end}}
+    return [_from_bson(one) for one in sinks.raw().find(about, batch_size=PAGE).limit(limit)]
 
 
 def _from_bson(document: Document) -> Document:

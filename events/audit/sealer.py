@@ -20,10 +20,8 @@ from events.audit import chain, documents, keys
 from events.audit.chain import Entry, Scope
 from events.kinds import MASS
 from events.models import AuditHead, AuditLink, Outbox
-from events.selectors import later_slices
 from events.sinks import Document
 from iotflow.lib.batches import batched
-from iotflow.lib.timeparse import to_datetime, to_ms
 
 MINUTE = timedelta(minutes=1)
 WHOLE_AFTER = timedelta(minutes=2)  # a minute's end, before it is sealed; more than outbox.LATE
@@ -191,15 +189,5 @@ def on_their_way(part: Sequence[Document], key: keys.Key) -> set[UUID]:
 
 def _next_busy(start: datetime, until: datetime) -> datetime:
     """The next minute that has a document of MASS, `until` at the latest."""
-    for low, high in later_slices(to_ms(start), to_ms(until) - 1):
-        end = to_datetime(high + 1)
-        times = [found["time"] for kind in MASS for found in next_one(kind, to_datetime(low), end)]
-        if times:
-            return minute_of(min(times))
-    return until
-
-
-def next_one(kind: str, start: datetime, end: datetime) -> list[Document]:
-    """The first document of the range, if there is one."""
-    found = next(documents.between(kind, start, end, page=1), None)
-    return [] if found is None else [found]
+    firsts = (next(documents.between(kind, start, until), None) for kind in MASS)
+    return min((minute_of(first["time"]) for first in firsts if first), default=until)

@@ -92,7 +92,7 @@ class Verifier:
 
     def _events(self, kind: str) -> Iterator[Found]:
         links = self._links(kind, Scope.EVENT).order_by("time", "event_id")
-        both = merged(links.iterator(CHUNK), self._documents(kind), _place_of_link, _place)
+        both = merged(links.iterator(CHUNK), self._documents(kind), _place_of_link, documents.place)
         unsure = (one for link, document in both for one in self._unsure(link, document))
         yield from self._again(unsure)
 
@@ -228,8 +228,3 @@ def _time(link: AuditLink) -> datetime:
 
 def _place_of_link(link: AuditLink) -> tuple[datetime, str]:
     return link.time, link.event_id.hex if link.event_id else ""
-
-
-def _place(document: Document) -> tuple[datetime, str]:
-    key = document["id"]
-    return document["time"], key.hex if isinstance(key, UUID) else str(key)

@@ -37,7 +37,8 @@ def document(time: datetime, kind: Kind = Kind.DEVICE_CHANGED, **fields: Any) ->
     }
     if kind == Kind.TELEMETRY_SUBMITTED:
         about["payload"] = {"measurements": ["a"]}
-    return log.event(uuid.uuid4(), kind, "happened", time=time, **(about | fields))
+    event_id = uuid.uuid4()  # in the message too: no two are alike but for their ids
+    return log.event(event_id, kind, f"happened {event_id}", time=time, **(about | fields))
 
 
 def record(*documents: dict[str, Any]) -> list[str]:
