@@ -61,7 +61,7 @@ ALLOWED: dict[Kind, frozenset[str]] = {
     Kind.TELEMETRY_DELETED: frozenset({"start_time", "stop_time"}),
     Kind.TELEMETRY_PURGED: frozenset({"devices", "days", "values"}),
     Kind.RETENTION_CHANGED: frozenset(
-        {"device_type", "measurement", "days", "rollup_days", "previous_days"}
+        {"device_type", "measurement", "days", "rollup_days", "previous_days", "removed"}
     ),
     Kind.INSTALLATION_RESTORED: frozenset({"began", "version", "refused"}),
     Kind.EVENTS_EXPORTED: frozenset({"format", "start_time", "end_time"}),
