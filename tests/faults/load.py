@@ -21,6 +21,7 @@ from tests.faults.ledger import REFUSALS, Attempt, Entry, Ledger
 PER_SECOND = 50
 ACTIONS_PER_SECOND = 1
 WAIT_SECONDS = 15  # longer than anything may take
+BACK_OFF = 8  # times what Retry-After says: all that wait would else come again each second
 PATIENCE_SECONDS = 30  # of who repeats, once the load has ended
 _numbers = count(1)
 
@@ -138,4 +139,4 @@ class Load(threading.Thread):
                 wait = float(retry_after or 1)
             if entry.what in ("plain", "registered") or self._given_up:
                 return
-            await asyncio.sleep(wait)
+            await asyncio.sleep(wait * min(2 ** (len(entry.attempts) - 1), BACK_OFF))

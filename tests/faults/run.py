@@ -21,7 +21,7 @@ BETWEEN_SECONDS = 0.5  # two faults of a case
 STEADY_SECONDS = 2.0  # at the end of a case, by which it has to have recovered
 RECOVERY_SECONDS = 30.0
 # INGEST_WAIT_MS, and as much again for a machine that does all of this at once.
-REFUSAL_SECONDS, LATEST_SECONDS = 3.0, 12.0
+REFUSAL_SECONDS, LATE_SHARE, LATEST_SECONDS = 3.0, 0.1, 12.0
 _owners = count(1)
 
 
@@ -145,9 +145,10 @@ def complaints(case: Case, ledger: Ledger, stopped: float) -> list[str]:
         found.append(f"{len(lost)} without any answer: {lost[:3]}")
     if wrong := [a for a in attempts if a.status and not a.is_good and not a.is_refused]:
         found.append(f"{len(wrong)} neither good nor refused as promised: {wrong[:3]}")
-    refused = sorted((a for a in attempts if a.is_refused), key=lambda a: a.seconds)
-    if refused and not case.touches_web and _is_late(refused):
-        found.append(f"refused late: {refused[len(refused) // 2]}, {refused[-3:]}")
+    if not case.touches_web:
+        late = [a for a in attempts if a.is_refused and a.seconds > REFUSAL_SECONDS]
+        if len(late) > LATE_SHARE * len(attempts) or any(a.seconds > LATEST_SECONDS for a in late):
+            found.append(f"{len(late)} refused late: {late[:3]}")
     steady = [a for a in attempts if stopped - STEADY_SECONDS <= a.begun < stopped]
     bad = [a for a in steady if not a.is_good]
     if 2 * len(bad) >= len(steady):  # a busy machine may refuse one now and then
@@ -155,12 +156,6 @@ def complaints(case: Case, ledger: Ledger, stopped: float) -> list[str]:
     if late_entries := [e for e in ledger.submissions() if _is_given_up(e)]:
         found.append(f"{len(late_entries)} repeated in vain: {late_entries[:1]}")
     return found
-
-
-def _is_late(refused: list[Attempt]) -> bool:
-    """Half of them, by their times in order, or any of them by far."""
-    half, last = refused[len(refused) // 2], refused[-1]
-    return half.seconds > REFUSAL_SECONDS or last.seconds > LATEST_SECONDS
 
 
 def _is_given_up(entry: Entry) -> bool:

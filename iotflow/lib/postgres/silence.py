@@ -36,14 +36,14 @@ def install() -> None:
 def wait(connection: Any) -> None:
     """psycopg2's wait callback. Raises OperationalError, and then psycopg2 closes the connection.
 
-    Half of DATABASE_TIMEOUT_MS is for the answer, half for that to a newcomer.
+    A third of DATABASE_TIMEOUT_MS is for the answer, the rest for that to a newcomer.
     """
     begun = time.monotonic()
     while (state := connection.poll()) != extensions.POLL_OK:
         readiness = select.POLLIN if state == extensions.POLL_READ else select.POLLOUT
         poll = select.poll()
         poll.register(connection.fileno(), readiness)
-        if poll.poll(settings.DATABASE_TIMEOUT_MS / 2):
+        if poll.poll(settings.DATABASE_TIMEOUT_MS / 3):
             continue
         if breaker.is_open or not answers(connection.fileno()):
             error = psycopg2.OperationalError("the server is silent, to newcomers too")
@@ -55,7 +55,7 @@ def wait(connection: Any) -> None:
 
 def answers(connected: int) -> bool:
     """Whether the server that this socket is connected to answers another connection."""
-    seconds = settings.DATABASE_TIMEOUT_MS / 2000
+    seconds = settings.DATABASE_TIMEOUT_MS / 1500
     try:
         with socket.socket(fileno=os.dup(connected)) as known:
             family, address = known.family, known.getpeername()
