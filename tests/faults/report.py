@@ -1,6 +1,7 @@
 """docs/reliability.md, from what was found alone."""
 
 import json
+import os
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -8,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tests.bench import ground, machine
+from tests.bench import ground, machine, servers
 from tests.faults import cases
 
 PAGE = ground.ROOT / "docs" / "reliability.md"
@@ -19,12 +20,11 @@ INTRO = """\
 This page is what `make test-faults` and `make soak` wrote; nobody edits it. The figures behind it are in
 [reliability.json](reliability.json).
 
-The first runs PostgreSQL, Cassandra, Redis, MongoDB's protocol,
-a server of two workers (granian, as in production) and a worker, with a proxy before each store and before the server.
-In each case {devices} devices submit {rate} readings a second in open loop, a third of them at times of their own, a
-third under an `Idempotency-Key` and plainly by turns, while their owner writes configurations and registers devices.
-After {before:.0f} s something is done to a component for {seconds:.0f} s, then undone, and the load goes on. In the end
-every answer is held against what the stores have:
+The first runs PostgreSQL, Cassandra, Redis, MongoDB's protocol, a server of two workers (granian, as in production) and
+a worker, with a proxy before each store and before the server. In each case {devices} devices submit {rate} readings a
+second in open loop, half of them at times of their own, the others under an `Idempotency-Key` and plainly by turns,
+while their owner writes configurations and registers devices. After {before:.0f} s something is done to a component for
+{seconds:.0f} s, then undone, and the load goes on. In the end every answer is held against what the stores have:
 
 - *lost*: acknowledged and not in the history, or not in the feed of the owner; *doubled*: there at two times
 - *latest*: devices whose latest value, in the store or as the API tells it, is not their newest reading
@@ -34,8 +34,9 @@ every answer is held against what the stores have:
   a submission is acknowledged again. Nothing is started again for it but what was killed
 - *no answer*: requests to a server that is itself killed, frozen or cut off
 
-A submission that is refused is repeated, with the same time or key, until it is acknowledged; all were. Of those that
-were sent plainly, *acknowledged* lacks the refused.
+A submission that is refused is repeated, with the same time or key, until it is acknowledged, or the case fails. Of
+those that were sent plainly, *acknowledged* lacks the refused. How long a refusal takes depends on how busy the machine
+is with other things, which its load average tells: servers, proxies, clients and whatever else runs there share it.
 """
 COLUMNS = (
     "case",
@@ -58,7 +59,8 @@ def facts() -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": machine.commit(),
-        "processor": machine.processor(),
+        "processor": f"{machine.processor()}, {servers.cores()} cores",
+        "load_average": round(os.getloadavg()[1], 1),
         "versions": {
             "Python": platform.python_version(),
             **{package: version(package) for package in PACKAGES},
@@ -113,8 +115,13 @@ def cases_text(found: Mapping[str, Any]) -> str:
     head = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
     rows = [_row(case) for case in found["cases"]]
     faults = [f"- *{name}*: {what}" for name, what in cases.FAULTS.items()]
-    parts = ["## Cases", "", _where(found), "", *head, *rows, *_sum(found["cases"]), "", *faults]
-    return "\n".join([*parts, ""])
+    failed = [
+        f"- {case['name']} failed: {complaint[:300]}"
+        for case in found["cases"]
+        for complaint in case["complaints"]
+    ]
+    parts = ["## Cases", "", _where(found), "", *head, *rows, *_sum(found["cases"]), ""]
+    return "\n".join([*parts, *failed, *([""] if failed else []), *faults, ""])
 
 
 def soak_text(found: Mapping[str, Any]) -> str:
@@ -155,7 +162,11 @@ def soak_text(found: Mapping[str, Any]) -> str:
 
 def _where(found: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
-    return f"Run {found['date']} of commit `{found['commit']}` on {found['processor']}. {versions}."
+    busy = f", load average {found['load_average']}" if "load_average" in found else ""
+    return (
+        f"Run {found['date']} of commit `{found['commit']}` on {found['processor']}{busy}. "
+        f"{versions}."
+    )
 
 
 def _row(case: Mapping[str, Any]) -> str:
