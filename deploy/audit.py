@@ -17,10 +17,14 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 PIN = re.compile(r"[a-z0-9-]+(\[[a-z,]+\])?==[\w.]+")
+REQUIREMENTS = ("requirements.txt", "requirements-dev.txt", "requirements-tracing.txt")
 CODE = ("iotflow", "accounts", "devices", "events", "telemetry", "clients/python", "deploy")
 FREE = re.compile(r"\b(MIT|BSD|0BSD|Apache|ISC|PSF|Python Software|LGPL|MPL|Zlib|Unlicense)", re.I)
 # Of examples and of the demo, which say of themselves that they are none.
-KNOWN = r"^(PASSWORD|password|word|unused|correct horse 42|demo-[\w-]+|iotd_9b1d…)$"
+KNOWN = (
+    r"^(PASSWORD|password|word|unused|change-me|iotflow-tls|correct horse 42|demo-[\w-]+"
+    r"|iotd_9b1d…)$"
+)
 # What an installation is given, but for the servers, none of which is asked.
 PRODUCTION = {
     "SECRET_KEY": os.urandom(32).hex(),
@@ -74,7 +78,7 @@ def pinned(name: str) -> Iterator[str]:
 
 def requirements() -> str:
     """Each names one version, and what is installed goes together."""
-    count = sum(1 for name in ("requirements.txt", "requirements-dev.txt") for _ in pinned(name))
+    count = sum(1 for name in REQUIREMENTS for _ in pinned(name))
     clean(run("-m", "pip", "check", "--disable-pip-version-check"))
     return f"{count} requirements, each of one version; what is installed goes together"
 

@@ -13,4 +13,4 @@ host = os.environ.get("ALLOWED_HOSTS", "localhost").split(",")[0].strip().lstrip
 request = urllib.request.Request(
     f"http://127.0.0.1:8000/health/{what}", headers={"Host": "localhost" if host == "*" else host}
 )
-urllib.request.urlopen(request, timeout=4).close()  # noqa: S310  # nosec B310: the address above
+urllib.request.urlopen(request, timeout=4).close()  # noqa: S310  # nosec B310

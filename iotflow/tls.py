@@ -71,7 +71,7 @@ def read_tls(store: str, ca: str, cert: str, key: str) -> Tls | None:
     if cert:
         try:
             # A key under a passphrase would be asked for at the terminal.
-            context.load_cert_chain(cert, key or None, password="")
+            context.load_cert_chain(cert, key or None, password="")  # nosec B106
         except OSError as error:
             names = f"{store}_TLS_CERT and {store}_TLS_KEY" if key else f"{store}_TLS_CERT"
             raise ImproperlyConfigured(
