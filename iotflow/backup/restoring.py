@@ -8,10 +8,12 @@ from typing import Any
 
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
+from django.utils.dateparse import parse_datetime
 
 from devices.models import Device
 from events import documents, log
-from events.kinds import Kind
+from events.kinds import MASS, Kind
+from events.models import AuditLink, EventLog, Outbox
 from iotflow import health
 from iotflow.backup import lines, manifest, tables
 from iotflow.backup.lines import Row
@@ -79,7 +81,8 @@ def restore(directory: Path, found: Manifest, advance: Advance) -> int:
     for document in documents.MODELS:
         path = directory / f"documents/{document._meta.label_lower}.ndjson"
         for rows in batched(lines.read(path) if path.exists() else (), GROUP):
-            documents.insert(document, rows)
+            wanted = _vouched_for(rows, found.began) if document is EventLog else rows
+            documents.insert(document, wanted)
             advance(len(rows))
     _restore_rollups(directory / "rollups.ndjson", advance)
     refused = sum(_restore_readings(path, advance) for path in _telemetry(directory))
@@ -89,6 +92,26 @@ def restore(directory: Path, found: Manifest, advance: Advance) -> int:
         payload={"began": found.began, "version": found.version, "refused": refused},
     )
     return refused
+
+
+def _vouched_for(events: list[Row], began: str) -> list[Row]:
+    """Without those of while the backup was made of which its tables, read before, do not know:
+    to the chain over the event log they would be forged.
+    """
+    moment = parse_datetime(began)
+    assert moment is not None
+    late = {
+        event["id"]
+        for event in events
+        if event["kind"] not in MASS and (parse_datetime(event["time"]) or moment) >= moment
+    }
+    of_tables = (AuditLink.objects.all(), Outbox.everything.all())
+    known = {
+        str(event_id)
+        for rows in of_tables
+        for event_id in rows.filter(event_id__in=late).values_list("event_id", flat=True)
+    }
+    return [event for event in events if event["id"] not in late or event["id"] in known]
 
 
 def _is_empty() -> bool:

@@ -1,5 +1,6 @@
 """The relational tables, all but those that hold telemetry: out of one moment, into one commit."""
 
+from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -57,8 +58,16 @@ def rows(model: type[Model]) -> Iterator[Row]:
     while page := list(
         (found if after is None else found.filter(pk__gt=after)).values(*names)[:PAGE]
     ):
-        yield from page
+        yield from map(_plain, page)
         after = page[-1][model._meta.pk.attname]
+
+
+def _plain(row: Row) -> Row:
+    """With bytes as base64, which their field reads back."""
+    return {
+        name: b64encode(value).decode() if isinstance(value, bytes | memoryview) else value
+        for name, value in row.items()
+    }
 
 
 def is_empty() -> bool:

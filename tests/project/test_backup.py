@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,8 +17,11 @@ import httpx
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
+from django.utils import timezone
 
 from devices.models import Device
+from events.audit import chain, sealer
+from events.audit import keys as audit_keys
 from events.models import EventLog
 from iotflow.backup import manifest
 from telemetry import clock
@@ -99,8 +103,8 @@ def roll_up(device_id: int) -> None:
 
 
 @contextmanager
-def writing(device: Any) -> Iterator[list[str]]:
-    """The times that a device was told are stored, while it submits."""
+def writing(device: Any, owner: Any) -> Iterator[list[str]]:
+    """The times that a device was told are stored, while it submits and its owner changes it."""
     stop, stored = threading.Event(), []
 
     def submit() -> None:
@@ -109,6 +113,7 @@ def writing(device: Any) -> Iterator[list[str]]:
                 answer = device.api.post("/telemetry", {"data": {"busy": len(stored)}})
                 if answer.status == 201:
                     stored.append(answer.json["timestamp"])
+                owner.api.patch(f"/devices/{device.id}", {"location": f"place {len(stored)}"})
         finally:
             connections.close_all()
 
@@ -177,7 +182,10 @@ def test_what_is_backed_up_while_it_is_written_to_is_there_elsewhere(
     alice.user.save()
     busy, target = make_device(alice, "busy"), tmp_path / "backup"
     newest = Device.objects.latest("pk").pk
-    with writing(busy) as stored:
+    chain.begin(timezone.now() - timedelta(days=1), audit_keys.current())  # all has to be sealed
+    while sealer.seal():
+        pass
+    with writing(busy, alice) as stored:
         eventually(lambda: len(stored) >= 20, 60)
         acknowledged = list(stored)
         events = {str(pk) for pk in EventLog.objects.values_list("pk", flat=True)}
@@ -189,6 +197,8 @@ def test_what_is_backed_up_while_it_is_written_to_is_there_elsewhere(
         manage(environment, "setup_stores")
         assert "Nothing was changed." in manage(environment, "restore", str(target), "--dry-run")
         assert "Restored." in manage(environment, "restore", str(target))
+        # None of the events of meanwhile is taken for a forged one, and no older one is missed.
+        assert "link(s) checked" in manage(environment, "verify_audit")
         with (
             running(tmp_path / "server.log", environment) as url,
             httpx.Client(base_url=f"{url}/api/v1", trust_env=False, timeout=30) as client,
