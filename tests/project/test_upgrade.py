@@ -1,13 +1,15 @@
 """Upgrading without a pause: the code of before runs on the tables of now.
 
 The code of before is that of the newest tag; where there is none, of the commit before the newest
-one that changed migrations. Both need the history of the project: `git fetch --unshallow`.
+one that changed migrations. Both need the history of the project (`git fetch --unshallow`); a
+clone without it tries this code and warns.
 """
 
 import os
 import subprocess
 import sys
 import tarfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,7 @@ GONE = (RemoveField, RenameField, RenameModel, DeleteModel)
 # --- The code of before --------------------------------------------------------------------------
 def git(*arguments: str) -> str:
     done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, f"the history is needed (git fetch --unshallow): {done.stderr}"
+    assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
@@ -53,6 +55,9 @@ def commit_before() -> str:
     if git("status", "--porcelain", "--", migrations):
         return "HEAD"
     newest = git("log", "-1", "--format=%H", "--", migrations)
+    if f"{newest} " not in f"{git('rev-list', '--min-parents=1', 'HEAD')} ".replace("\n", " "):
+        warnings.warn("a shallow clone has no code of before: git fetch --unshallow", stacklevel=1)
+        return "HEAD"
     return git("rev-parse", f"{newest}^1")
 
 
