@@ -85,11 +85,11 @@ format: $(BIN)/.dev ## Let ruff format and mend the code
 
 CLUSTER_TESTS := tests/contracts/test_telemetry_store.py tests/integration/test_cluster.py
 
-test: $(BIN)/.dev services ## Run the whole suite: on the embedded stores, in a browser, on the real servers
+test: $(BIN)/.dev services ## Run the whole suite: on the embedded stores, in a browser, with faults, on real servers
 	@$(MAKE) --no-print-directory test-embedded
 	@$(MAKE) --no-print-directory test-browser
-	@$(MAKE) --no-print-directory test-real
 	@$(MAKE) --no-print-directory test-faults QUICK=1
+	@$(MAKE) --no-print-directory test-real
 
 test-embedded: $(BIN)/.dev ## Run the suite on the embedded stores only
 	@echo "== The suite on the embedded stores"
