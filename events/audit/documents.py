@@ -33,13 +33,18 @@ def fields_of(document: Document) -> Document:
 def stored(moment: str | datetime) -> datetime:
     """A time as the event log holds it: MongoDB cuts it to milliseconds."""
     at = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
-    if settings.EVENTS_EMBEDDED:
-        return at
-    return at.replace(microsecond=at.microsecond // 1000 * 1000)
+    return at if settings.EVENTS_EMBEDDED else _whole(at)
+
+
+def _whole(moment: datetime) -> datetime:
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def digest(fields: Mapping[str, Any], key: Key) -> bytes:
-    """The HMAC over every field, by name: other, missing and additional ones change it."""
+    """The HMAC over every field, by name: other, missing and additional ones change it.
+
+    Of times to the millisecond, so that it is the same in every store that an event may move to.
+    """
     return key.sign(_encode(fields).encode())
 
 
@@ -49,7 +54,7 @@ def same(one: Document, other: Document, key: Key) -> bool:
 
 def _tagged(value: Any) -> Any:
     if isinstance(value, datetime):
-        return {"time": value.isoformat()}
+        return {"time": _whole(value).isoformat()}
     return {type(value).__name__: str(value)}
 
 
