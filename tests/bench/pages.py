@@ -22,6 +22,7 @@ QUICK_SHARE = 20
 OWNERS, SPEAKING, HISTORY = 50, 100, 90 * 1440
 CHUNK = 5000
 EVENT_DAYS = 30
+FRESH = 300
 ROUNDS = 30
 PASSWORD = "swordfish 17"
 SETTLE_SECONDS = 300
@@ -36,7 +37,10 @@ def pages(asked: argparse.Namespace) -> None:
         made.fill(variables)
         say(f"  made in {monotonic() - begun:.0f} s")
         with servers.running("pages", variables, asked.workers, asked.threads) as server:
-            found = {name: asked_for(server.url, path) for name, path in made.addresses().items()}
+            found = {}
+            for name, path in made.addresses().items():
+                made.happen()
+                found[name] = asked_for(server.url, path)
     facts = {**machine.facts(asked, ""), "pages": found, "made": made.counts()}
     path = ground.VAR / "pages.json"
     path.write_text(report.as_json(facts))
@@ -81,16 +85,28 @@ class Made:
         filling.fill(histories, variables, "A long history")
         with sinks.guarded(seconds=60):
             made = EventLog.objects.count()
-        for some in self._events(speaking, self.events - made):
+        self.now = datetime.now(UTC)
+        for some in self._events(speaking, self.events - made - FRESH):
             sinks.deliver(some, seconds=60)
             self.event = some[0]["id"]
+        self.speaking = speaking
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
 
-    def _events(self, devices: list[Any], wanted: int) -> Iterator[list[dict[str, Any]]]:
+    def happen(self) -> None:
+        """The newest events, one a second until now: the log of a system that is in use."""
+        from events import sinks
+
+        self.now = datetime.now(UTC)
+        [some] = self._events(self.speaking, FRESH, timedelta(seconds=FRESH))
+        sinks.deliver(some, seconds=60)
+
+    def _events(
+        self, devices: list[Any], wanted: int, span: timedelta = timedelta(days=EVENT_DAYS)
+    ) -> Iterator[list[dict[str, Any]]]:
         from events.kinds import Kind, Severity
 
-        step = timedelta(days=EVENT_DAYS) / wanted
+        step = span / wanted
         for first in range(0, wanted, CHUNK):
             yield [
                 {
