@@ -62,6 +62,7 @@ from telemetry.stores.cql import (
 )
 from telemetry.stores.packing import bound, integer, long, short
 from telemetry.stores.sql import feed_start, values_of
+from telemetry.stores.unsynced import Unsynced
 from telemetry.tables import TABLES, BucketLayoutTable
 
 logger = logging.getLogger(__name__)
@@ -163,6 +164,7 @@ class CassandraStore:
         self.layouts = layouts.StoredLayouts(self._cql)
         self._marked = Marks()
         self._widths = Widths()
+        self.unsynced = Unsynced(self._write_again)
 
     def write(self, readings: Sequence[Reading]) -> None:
         with self.breaker.guard():
@@ -464,27 +466,42 @@ class CassandraStore:
         Each has REQUEST_SECONDS from when it is sent, so that not all large ones go at once.
         """
         session = self._cql.session()
-        futures: deque[tuple[ResponseFuture, int]] = deque()
+        is_alone = len(session.cluster.metadata.all_hosts()) == 1
+        sent: deque[tuple[BatchStatement, ResponseFuture, int]] = deque()
         flying = 0
+
+        def land() -> int:
+            batch, future, size = sent.popleft()
+            future.result()
+            if is_alone:
+                self.unsynced.keep(batch, future)
+            return size
+
         for group in by_replicas(session, [unit for unit in units if unit.statements]):
             for statements, size in packed(group, settings.INGEST_GROUP_BYTES):
-                while futures and (len(futures) == IN_FLIGHT or flying + size > IN_FLIGHT_BYTES):
-                    future, landed = futures.popleft()
-                    future.result()
-                    flying -= landed
+                while sent and (len(sent) == IN_FLIGHT or flying + size > IN_FLIGHT_BYTES):
+                    flying -= land()
                 batch = BatchStatement(BatchType.UNLOGGED)
                 # So that a second node is asked when the first is slow; not with what is slow
                 # because it is large.
                 batch.is_idempotent = size <= settings.INGEST_GROUP_BYTES
                 for statement in statements:
                     batch.add(statement)
-                future = session.execute_async(
-                    batch, timeout=REQUEST_SECONDS, execution_profile=PROFILE
-                )
-                futures.append((future, size))
+                sent.append((batch, self._begin(batch), size))
                 flying += size
-        for future, _ in futures:
+        while sent:
+            land()
+
+    def _begin(self, batch: BatchStatement) -> ResponseFuture:
+        return self._cql.session().execute_async(
+            batch, timeout=REQUEST_SECONDS, execution_profile=PROFILE
+        )
+
+    def _write_again(self, batch: BatchStatement) -> None:
+        with self.breaker.guard():
+            future = self._begin(batch)
             future.result()
+        self.unsynced.keep(batch, future)
 
     # --- reading ---------------------------------------------------------------------------------
     def _history(self, query: HistoryQuery) -> HistoryPage:

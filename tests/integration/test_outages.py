@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from itertools import count
 
 import pytest
 from django.db import connections
@@ -15,9 +16,12 @@ from events.kinds import Kind
 from events.models import EventLog, Outbox
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.postgres import silence
+from telemetry import clock
 from telemetry.backfill import Backfill, Sample
+from telemetry.readings import HistoryQuery, Reading
+from telemetry.stores import telemetry_store
 from tests.api import Api
-from tests.services import eventually, hung, killed
+from tests.services import control, eventually, hung, killed
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 PASSWORD = "swordfish 17"
@@ -45,6 +49,10 @@ def relay() -> bool:
     except StoreAway:
         return False
     return not Outbox.objects.exists()
+
+
+def reading(device, at: int, **values) -> Reading:
+    return Reading(device.pk, device.owner_id, at, clock.written(), values)
 
 
 def export(device, wanted: str, **query: str):
@@ -223,6 +231,31 @@ class TestCassandraAway:
         eventually(lambda: submit(sensor, 1).status == 201)
         assert set(values(sensor)) <= {0, 1, 100, 101, 102, 103, 104}
         assert latest(sensor) == 1
+
+    def test_what_one_node_acknowledged_before_it_was_killed_is_there_after(self, sensor):
+        """It would forget the last tenth of a second, for it had not marked it in its log yet."""
+        device, acknowledged = sensor.device, []
+
+        def write() -> None:
+            for n in count(1_700_000_000_000):
+                try:
+                    telemetry_store().write([reading(device, n, a=n)])
+                except StoreAway:
+                    return
+                acknowledged.append(n)
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        time.sleep(1)
+        control("kill", "cassandra")
+        thread.join()
+        control("start", "cassandra")
+        eventually(lambda: submit(sensor, 1).status == 201)
+        eventually(lambda: not telemetry_store().unsynced)
+        query = HistoryQuery(device.pk, acknowledged[0], acknowledged[-1], limit=100_000)
+        there = {stored.time for stored in telemetry_store().history(query).readings}
+        assert len(acknowledged) > 100
+        assert set(acknowledged) - there == set()
 
     def test_an_export_that_breaks_off_says_so_in_its_last_line(self, sensor):
         start = 1_700_000_000_000

@@ -1,0 +1,104 @@
+"""What one node of Cassandra may still forget, kept until it cannot.
+
+With `commitlog_sync: periodic`, Cassandra's default, a write is acknowledged once it is in the
+commit log's memory. A node that is killed finds again what lies before the last marker there, and
+writes one every 100 ms (AbstractCommitLogService.DEFAULT_MARKER_INTERVAL_MILLIS; CASSANDRA-13987);
+what came after is gone. Other replicas make up for that; where there are none, this does, as long
+as this process lives: a batch is let go when the connection it was acknowledged on still stands
+HOLD_SECONDS later, and written again when it does not. Every statement in it has a time of its own,
+so that twice is as good as once.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from cassandra.cluster import ResponseFuture
+from cassandra.query import BatchStatement
+
+from iotflow.lib.errors import StoreAway
+from iotflow.lib.metrics import Counter
+
+logger = logging.getLogger(__name__)
+HOLD_SECONDS = 1.0  # ten markers, for a node that is busy writes them late
+REWRITTEN = Counter(
+    "iotflow_rewritten_batches_total",
+    "Batches written again, for Cassandra may have lost them when it was killed.",
+)
+
+
+class _Kept(NamedTuple):
+    batch: BatchStatement
+    connection: Any
+    until: float
+
+    @property
+    def is_in_doubt(self) -> bool:
+        return self.connection.is_closed or self.connection.is_defunct
+
+
+class Unsynced:
+    """The batches of the last HOLD_SECONDS, and a thread that looks after them while there are any.
+
+    `rewrite` writes one again; it raises StoreAway as long as Cassandra is away.
+    """
+
+    def __init__(self, rewrite: Callable[[BatchStatement], object]) -> None:
+        self._rewrite = rewrite
+        self._kept: deque[_Kept] = deque()
+        self._wake = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def keep(self, batch: BatchStatement, future: ResponseFuture) -> None:
+        """A batch that was acknowledged just now."""
+        # The driver has no public name for the connection that a future was sent on.
+        kept = _Kept(batch, future._connection, time.monotonic() + HOLD_SECONDS)
+        with self._wake:
+            self._kept.append(kept)
+            if len(self._kept) == 1:
+                self._wake.notify()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="unsynced", daemon=True)
+                self._thread.start()
+
+    def settle(self) -> None:
+        """Let go what is safe, write again what is in doubt; raises StoreAway."""
+        while (kept := self._next_in_doubt()) is not None:
+            try:
+                self._rewrite(kept.batch)
+            except StoreAway:
+                with self._wake:
+                    self._kept.appendleft(kept)
+                raise
+            REWRITTEN.add()
+
+    def _next_in_doubt(self) -> _Kept | None:
+        """The oldest, taken out, if its connection is gone; what is safe before it is let go."""
+        now = time.monotonic()
+        with self._wake:
+            while self._kept:
+                oldest = self._kept[0]
+                if oldest.is_in_doubt:
+                    return self._kept.popleft()
+                if now < oldest.until:
+                    return None
+                self._kept.popleft()
+        return None
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._kept)
+            time.sleep(HOLD_SECONDS / 4)
+            try:
+                self.settle()
+            except StoreAway:
+                time.sleep(HOLD_SECONDS)
+            except Exception:  # Cassandra's no to this batch; the thread must not end of it
+                logger.exception("what Cassandra may have lost was not written again")
