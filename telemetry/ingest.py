@@ -36,6 +36,7 @@ from iotflow.lib.timeparse import format_ms
 from telemetry import clock, commit
 from telemetry.commit import missed
 from telemetry.readings import Reading, Value
+from telemetry.stores import telemetry_store
 
 logger = logging.getLogger(__name__)
 REPAIR_SECONDS = 1.0
@@ -152,6 +153,10 @@ class Committer:
         return len(self._queue)
 
     def submit(self, submission: Submission) -> Receipt:
+        # Not behind a group that waits in order to find out whether the store is back.
+        if telemetry_store().is_refusing():
+            UNSTORED.add("store_away")
+            raise StoreAway("The telemetry store")
         ticket = Ticket(submission)
         with self._wake:
             if not self.is_alive or len(self._queue) >= settings.INGEST_QUEUE:

@@ -20,6 +20,8 @@ REFUSALS = Counter(
     "Calls that were not tried, for the store was known to be away.",
     ("store", "calls"),
 )
+# A call that is let through to find out has so long before another one is.
+TRIAL_SECONDS = 3.0
 _breakers: dict[Labels, "Breaker"] = {}
 Figure(
     "iotflow_breaker_open",
@@ -31,7 +33,7 @@ Figure(
 
 
 class Breaker:
-    """Opens after `failures` in a row; then lets one call through every `pause` seconds.
+    """Opens after `failures` in a row; then lets one call through, `pause` seconds after the last.
 
     `calls` says which of the store's calls it guards, where there are several for one store.
     """
@@ -59,6 +61,11 @@ class Breaker:
     def is_open(self) -> bool:
         return self._failed >= self.failures
 
+    @property
+    def is_refusing(self) -> bool:
+        """Whether a call would not even be tried now."""
+        return self.is_open and time.monotonic() < self._next_try
+
     @contextmanager
     def guard(self) -> Iterator[None]:
         """Run a call to the store; its `errors` become StoreAway, which an open one raises."""
@@ -71,6 +78,9 @@ class Breaker:
             STORE_FAILURES.add(*self._labels)
             self.fail(error)
             raise StoreAway(self.store) from error
+        except BaseException:
+            self._next_try = time.monotonic()  # it says nothing of the store: let another one try
+            raise
         finally:
             STORE_CALLS.observe(time.perf_counter() - started, *self._labels)
         self.succeed()
@@ -80,10 +90,10 @@ class Breaker:
         with self._lock:
             if not self.is_open:
                 return
-            if time.monotonic() < self._next_try:
+            if self.is_refusing:
                 REFUSALS.add(*self._labels)
                 raise StoreAway(self.store)
-            self._next_try = time.monotonic() + self.pause  # this caller tries, the others wait
+            self._next_try = time.monotonic() + TRIAL_SECONDS  # this caller tries, no other one
 
     def fail(self, error: Exception) -> None:
         self._note(error, 1)

@@ -168,3 +168,6 @@ class TelemetryStore(Protocol):
 
     def is_away(self) -> bool:
         """Whether the store is known to be away, without asking it."""
+
+    def is_refusing(self) -> bool:
+        """Whether it would raise StoreAway at a write now without trying it."""

@@ -363,6 +363,9 @@ class CassandraStore:
     def is_away(self) -> bool:
         return self.breaker.is_open
 
+    def is_refusing(self) -> bool:
+        return self.breaker.is_refusing
+
     # --- writing ---------------------------------------------------------------------------------
     def _write(self, readings: Sequence[Reading]) -> None:
         now = now_ms()
@@ -498,6 +501,8 @@ class CassandraStore:
         )
 
     def _write_again(self, batch: BatchStatement) -> None:
+        if self._cql.session().is_shutdown:
+            return  # it was this process that closed the connection, to end
         with self.breaker.guard():
             future = self._begin(batch)
             future.result()

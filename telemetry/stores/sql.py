@@ -245,6 +245,9 @@ class SqlStore:
     def is_away(self) -> bool:
         return False
 
+    def is_refusing(self) -> bool:
+        return False
+
     def _write_values(self, readings: Sequence[Reading], rules: Rules, now: int) -> None:
         DeviceData.objects.bulk_create(
             (

@@ -55,6 +55,14 @@ def reading(device, at: int, **values) -> Reading:
     return Reading(device.pk, device.owner_id, at, clock.written(), values)
 
 
+def alone(ask, *arguments) -> None:
+    """In a thread of its own."""
+    try:
+        ask(*arguments)
+    finally:
+        connections.close_all()
+
+
 def export(device, wanted: str, **query: str):
     """The chunks of an export, as they come."""
     response = Client().get(
@@ -304,6 +312,24 @@ class TestCassandraAway:
                 started = time.monotonic()
                 assert submit(sensor).status == 503
                 assert time.monotonic() - started < 2.5
+        eventually(lambda: submit(sensor, 1).status == 201)
+
+    def test_nobody_waits_behind_the_one_that_finds_out_whether_it_is_back(self, sensor):
+        assert submit(sensor, 0).status == 201
+        with hung("cassandra"):
+            while not telemetry_store().is_refusing():
+                assert submit(sensor).status == 503
+            eventually(lambda: not telemetry_store().is_refusing())
+            trial = threading.Thread(target=alone, args=(submit, sensor))
+            trial.start()
+            eventually(telemetry_store().is_refusing)
+            begun = time.monotonic()
+            while time.monotonic() < begun + 1.2:
+                started = time.monotonic()
+                assert submit(sensor).status == 503
+                assert time.monotonic() - started < 0.5
+                time.sleep(0.05)
+            trial.join()
         eventually(lambda: submit(sensor, 1).status == 201)
 
 

@@ -43,3 +43,25 @@ def test_a_failure_that_leaves_no_doubt_opens_it_at_once():
     assert breaker.is_open
     with pytest.raises(StoreAway):
         breaker.admit()
+
+
+def test_one_call_finds_out_and_no_other_is_let_through_meanwhile():
+    breaker = Breaker("Store", OSError, failures=1, pause=0)
+    with pytest.raises(StoreAway):
+        failing_call(breaker)
+    assert not breaker.is_refusing
+    with breaker.guard():
+        assert breaker.is_refusing
+        with pytest.raises(StoreAway), breaker.guard():
+            pass
+    assert not breaker.is_open
+
+
+def test_a_trial_that_says_nothing_of_the_store_leaves_the_next_one_to_find_out():
+    breaker = Breaker("Store", OSError, failures=1, pause=0)
+    with pytest.raises(StoreAway):
+        failing_call(breaker)
+    with pytest.raises(KeyError), breaker.guard():
+        raise KeyError
+    assert breaker.is_open
+    assert not breaker.is_refusing
