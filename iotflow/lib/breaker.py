@@ -22,6 +22,8 @@ REFUSALS = Counter(
 )
 # A call that is let through to find out has so long before another one is.
 TRIAL_SECONDS = 3.0
+# A store that was away is cold when it is back, and may go again.
+SHAKY_SECONDS = 10.0
 _breakers: dict[Labels, "Breaker"] = {}
 Figure(
     "iotflow_breaker_open",
@@ -53,6 +55,7 @@ class Breaker:
         self._lock = threading.Lock()
         self._failed = 0
         self._next_try = 0.0
+        self._shaky_until = 0.0
         self._labels = store.lower().removeprefix("the "), calls
         self._span = " ".join(self._labels).removesuffix(" all")
         _breakers.setdefault(self._labels, self)
@@ -65,6 +68,11 @@ class Breaker:
     def is_refusing(self) -> bool:
         """Whether a call would not even be tried now."""
         return self.is_open and time.monotonic() < self._next_try
+
+    @property
+    def is_shaky(self) -> bool:
+        """Whether the last call failed, or it was open within the last SHAKY_SECONDS."""
+        return self._failed > 0 or time.monotonic() < self._shaky_until
 
     @contextmanager
     def guard(self) -> Iterator[None]:
@@ -114,4 +122,5 @@ class Breaker:
         with self._lock:
             if self.is_open:
                 logger.warning("%s is back", self.store)
+                self._shaky_until = time.monotonic() + SHAKY_SECONDS
             self._failed = 0

@@ -171,3 +171,6 @@ class TelemetryStore(Protocol):
 
     def is_refusing(self) -> bool:
         """Whether it would raise StoreAway at a write now without trying it."""
+
+    def is_shaky(self) -> bool:
+        """Whether it failed at the last write, or was away a moment ago."""

@@ -366,6 +366,9 @@ class CassandraStore:
     def is_refusing(self) -> bool:
         return self.breaker.is_refusing
 
+    def is_shaky(self) -> bool:
+        return self.breaker.is_shaky
+
     # --- writing ---------------------------------------------------------------------------------
     def _write(self, readings: Sequence[Reading]) -> None:
         now = now_ms()
