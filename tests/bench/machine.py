@@ -65,7 +65,7 @@ def commit_log() -> str:
     from telemetry.stores.cql import open_session
 
     asked = "SELECT value FROM system_views.settings WHERE name = 'commitlog_sync'"
-    return str(open_session().execute(asked).one().value)
+    return str(open_session().execute(asked).one()["value"])
 
 
 def processor() -> str:
