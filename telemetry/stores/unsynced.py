@@ -20,14 +20,10 @@ from cassandra.cluster import ResponseFuture
 from cassandra.query import BatchStatement
 
 from iotflow.lib.errors import StoreAway
-from iotflow.lib.metrics import Counter
+from telemetry.stores.base import REWRITTEN
 
 logger = logging.getLogger(__name__)
 HOLD_SECONDS = 1.0  # ten markers, for a node that is busy writes them late
-REWRITTEN = Counter(
-    "iotflow_rewritten_batches_total",
-    "Batches written again, for Cassandra may have lost them when it was killed.",
-)
 
 
 class _Kept(NamedTuple):
