@@ -87,7 +87,7 @@ class Breaker:
             self.fail(error)
             raise StoreAway(self.store) from error
         except BaseException:
-            self._next_try = time.monotonic()  # it says nothing of the store: let another one try
+            self.abstain()
             raise
         finally:
             STORE_CALLS.observe(time.perf_counter() - started, *self._labels)
@@ -109,6 +109,11 @@ class Breaker:
     def trip(self, error: Exception) -> None:
         """Open at once: this failure leaves no doubt."""
         self._note(error, self.failures)
+
+    def abstain(self) -> None:
+        """How the call went says nothing of the store: another one may find out."""
+        with self._lock:
+            self._next_try = time.monotonic()
 
     def _note(self, error: Exception, failures: int) -> None:
         with self._lock:

@@ -2,21 +2,15 @@
 
 import asyncio
 import importlib
-import io
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 import uuid
 from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
 import pytest
-from django.conf import settings
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 
 from devices.models import Device
 from events import sinks
@@ -31,6 +25,7 @@ from telemetry.simulated.profiles import PROFILES, Call, Sample
 from telemetry.simulated.settlement import settle
 from telemetry.simulated.witnesses import ApiWitness, StoreWitness
 from telemetry.stores import telemetry_store
+from tests.telemetry.simulating import broken_off, simulate
 
 NOW = 1_790_000_000_000
 SINGLE = Call(1, (Sample(1, NOW, {"a": 1.5}),))
@@ -287,12 +282,6 @@ def test_what_was_not_answered_may_be_there_or_not(simulated):
 
 
 # --- The command --------------------------------------------------------------------------------
-def simulate(**options):
-    out = io.StringIO()
-    call_command("simulate", stdout=out, **options)
-    return out.getvalue()
-
-
 def test_the_command_verifies_and_writes_the_ledger(live_server, tmp_path):
     file = tmp_path / "ledger.ndjson"
     out = simulate(
@@ -359,22 +348,7 @@ def test_what_makes_no_sense_is_refused(options):
 
 
 def test_ctrl_c_ends_with_the_verdict_of_what_was_sent(live_server):
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "manage.py", "simulate", "--url", live_server.url),
-            *("--devices", "3", "--rate", "10", "--verify", "api"),
-            *("--profile", "outage", "--profile", "burst", "--profile", "out-of-order"),
-        ],
-        cwd=settings.BASE_DIR,
-        env=os.environ,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 30
-    while not Device.objects.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(3)
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
+    options = ["--devices", "3", "--rate", "10", "--verify", "api"]
+    profiles = ["--profile=outage", "--profile=burst", "--profile=out-of-order"]
+    out = broken_off(signal.SIGINT, 3, "--url", live_server.url, *options, *profiles)
     assert "acknowledged readings are as they should be by the API." in out
