@@ -1,13 +1,12 @@
 """Devices, keys and groups in the admin site."""
 
-from datetime import timedelta
 from typing import Any
 
-from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.widgets import AutocompleteSelect
 from django.core.paginator import Paginator
+from django.db import transaction
 from django.db.models import Count, Model, Q, QuerySet
 from django.forms import BaseInlineFormSet, ModelForm
 from django.http import Http404, HttpRequest, HttpResponse
@@ -24,9 +23,9 @@ from accounts.admin import staff_user
 from accounts.permissions import may_change, sees_all
 from accounts.requests import current_user
 from accounts.services import actor_name
-from devices import services
+from devices import services, silence
 from devices.files import DeviceFiles
-from devices.models import Device, DeviceGroup, GroupMembership
+from devices.models import Device, DeviceGroup, GroupMembership, ReportingInterval
 from devices.presence import presence, presences
 from devices.tally import frequent_types, tally
 from events.kinds import Kind
@@ -87,10 +86,10 @@ class PresenceFilter(admin.SimpleListFilter):
         return [("online", "Online"), ("offline", "Offline"), ("never", "Never seen")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        limit = timezone.now() - timedelta(seconds=settings.ONLINE_SECONDS)
+        online = Q(online_until__gt=timezone.now())
         wanted = {
-            "online": Q(last_seen__gt=limit),
-            "offline": Q(last_seen__lte=limit),
+            "online": online,
+            "offline": ~online & ~Q(last_seen=None),
             "never": Q(last_seen=None),
         }
         return queryset.filter(wanted.get(self.value() or "", Q()))
@@ -197,6 +196,7 @@ class DeviceAdmin(Memberships, DeviceFiles, Owned):
         (None, {"fields": ["name", "device_type", "owner", "status", "description"]}),
         ("Where and what", {"fields": ["location", "firmware_version", "hardware_version"]}),
         ("When", {"fields": ["is_online", "seen", "created_at", "updated_at"]}),
+        ("Heard how often", {"fields": ["expected_interval", "grace"]}),
     ]
 
     def get_import_resource_kwargs(self, request: HttpRequest, **kwargs: Any) -> dict[str, Any]:
@@ -310,6 +310,30 @@ class DeviceAdmin(Memberships, DeviceFiles, Owned):
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Device]) -> None:
         services.delete_devices(devices=numbers_of(queryset), actor=actor(request))
+
+
+@admin.register(ReportingInterval)
+class ReportingIntervalAdmin(ModelAdmin):
+    list_display = ["device_type", "expected_interval", "grace"]
+    list_per_page = 50
+    search_fields = ["device_type"]
+
+    def save_model(
+        self, request: HttpRequest, obj: ReportingInterval, form: ModelForm, change: bool
+    ) -> None:
+        super().save_model(request, obj, form, change)
+        self._changed()
+
+    def delete_model(self, request: HttpRequest, obj: ReportingInterval) -> None:
+        super().delete_model(request, obj)
+        self._changed()
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[ReportingInterval]) -> None:
+        super().delete_queryset(request, queryset)
+        self._changed()
+
+    def _changed(self) -> None:
+        transaction.on_commit(silence.types.reload)
 
 
 @admin.register(DeviceGroup)

@@ -14,7 +14,7 @@ from rest_framework.request import Request
 
 from accounts import failures
 from devices import key_cache, keys
-from devices.key_cache import DeviceRecord
+from devices.key_cache import DeviceRecord, record_of
 from devices.models import ApiKey
 from events.kinds import Kind
 from iotflow.lib import counters
@@ -86,7 +86,7 @@ def find_device(key: str) -> DeviceRecord | None:
     api_key = _stored(key, digest)
     if api_key is None:
         return None
-    record = record_of(api_key)
+    record = record_of(api_key.device, api_key)
     key_cache.fill(digest, lookup, record)
     return record
 
@@ -115,23 +115,6 @@ def _move(key: str, digest: str) -> bool:
         key_cache.invalidate(found.locked_digests())
         found.update(digest=digest, pepper=keys.fingerprint(settings.API_KEY_PEPPER))
     return True
-
-
-def record_of(api_key: ApiKey) -> DeviceRecord:
-    """What is cached of a key; its device and owner are read with it."""
-    device = api_key.device
-    return DeviceRecord(
-        id=device.pk,
-        name=device.name,
-        device_type=device.device_type,
-        status=device.status,
-        owner_id=device.owner_id,
-        owner_active=device.owner.is_active,
-        latest_epoch=device.latest_epoch,
-        key_id=api_key.pk,
-        key_prefix=api_key.prefix,
-        expires_at=api_key.expires_at.timestamp() if api_key.expires_at else None,
-    )
 
 
 class IsDevice(BasePermission):

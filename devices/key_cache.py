@@ -30,7 +30,7 @@ from typing import Any
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
 
-from devices.models import KeyInvalidation
+from devices.models import ApiKey, Device, KeyInvalidation
 from iotflow.lib import json
 from iotflow.lib.batches import batched
 from iotflow.lib.errors import StoreAway
@@ -54,6 +54,8 @@ class DeviceRecord:
     owner_id: int
     owner_active: bool
     latest_epoch: int
+    expected_interval: int | None
+    grace: int | None
     key_id: int
     key_prefix: str
     expires_at: float | None  # seconds since 1970
@@ -64,6 +66,24 @@ class DeviceRecord:
 
     def expired(self, now: datetime) -> bool:
         return self.expires_at is not None and self.expires_at <= now.timestamp()
+
+
+def record_of(device: Device, api_key: ApiKey | None = None) -> DeviceRecord:
+    """What is to be known of a device, whose owner is read with it, and of the key it uses."""
+    return DeviceRecord(
+        id=device.pk,
+        name=device.name,
+        device_type=device.device_type,
+        status=device.status,
+        owner_id=device.owner_id,
+        owner_active=device.owner.is_active,
+        latest_epoch=device.latest_epoch,
+        expected_interval=device.expected_interval,
+        grace=device.grace,
+        key_id=api_key.pk if api_key else 0,
+        key_prefix=api_key.prefix if api_key else "",
+        expires_at=api_key.expires_at.timestamp() if api_key and api_key.expires_at else None,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,14 @@ from typing import ClassVar
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 
 from devices.querysets import ApiKeys, Devices, Groups
 
 COLOR = RegexValidator(r"^#[0-9A-Fa-f]{6}\Z", "A colour is written #RRGGBB.")
+SECONDS_MAX = 31_622_400  # a leap year
+SECONDS = [MinValueValidator(1), MaxValueValidator(SECONDS_MAX)]
 
 
 class Device(models.Model):
@@ -34,6 +36,22 @@ class Device(models.Model):
     last_seen = models.DateTimeField(
         null=True, blank=True, db_index=True, help_text="At most a minute behind; Redis is exact."
     )
+    # Until when it counts as online if it is not heard again (devices.presence).
+    online_until = models.DateTimeField(null=True, editable=False, db_index=True)
+    expected_interval = models.PositiveIntegerField(
+        "expected every (s)",
+        null=True,
+        blank=True,
+        validators=SECONDS,
+        help_text="How often it is to be heard, in seconds. Empty: as devices of its type.",
+    )
+    grace = models.PositiveIntegerField(
+        "grace (s)",
+        null=True,
+        blank=True,
+        validators=[MaxValueValidator(SECONDS_MAX)],
+        help_text="How much later it may be before it is offline. Empty: as its type, or as long.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
     # Deleting a range of telemetry moves the latest values to a new epoch (telemetry.stores).
@@ -56,6 +74,46 @@ class Device(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class ReportingInterval(models.Model):
+    """How often devices of a type are to be heard, where they have no interval of their own."""
+
+    device_type = models.CharField("type", max_length=50, unique=True)
+    expected_interval = models.PositiveIntegerField("expected every (s)", validators=SECONDS)
+    grace = models.PositiveIntegerField(
+        "grace (s)",
+        null=True,
+        blank=True,
+        validators=[MaxValueValidator(SECONDS_MAX)],
+        help_text="How much later they may be before they are offline. Empty: as long again.",
+    )
+
+    class Meta:
+        ordering = ["device_type"]
+
+    def __str__(self) -> str:
+        return self.device_type
+
+
+class PresenceChange(models.Model):
+    """That a device came online or went offline, at a time of the server's clock."""
+
+    device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="presence_changes")
+    at = models.DateTimeField()
+    is_online = models.BooleanField()
+    # Its place in the stream that it was read from (devices.presence_history): rising.
+    place = models.BigIntegerField()
+
+    class Meta:
+        ordering = ["device", "at"]
+        constraints = [
+            models.UniqueConstraint(fields=["device", "at"], name="one_presence_change_at_a_time")
+        ]
+        indexes = [models.Index(fields=["at"], name="presence_changes_by_time")]
+
+    def __str__(self) -> str:
+        return f"{self.device_id} {'online' if self.is_online else 'offline'} at {self.at}"
 
 
 class ApiKey(models.Model):

@@ -22,7 +22,7 @@ from iotflow.lib.batches import batched
 NEEDED = ("owner", "name")
 NAMES = (
     *("device_type", "status", "description", "location"),
-    *("firmware_version", "hardware_version"),
+    *("firmware_version", "hardware_version", "expected_interval", "grace"),
 )
 AT_ONCE = 500  # owners or devices looked up in one query
 SHOWN = 200  # rows of a page; a row is 4 KB of it

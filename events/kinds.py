@@ -31,6 +31,8 @@ class Kind(models.TextChoices):
     DEVICE_REGISTERED = "device.registered"
     DEVICE_CHANGED = "device.changed"
     DEVICE_STATUS_CHANGED = "device.status_changed"
+    DEVICE_CAME_ONLINE = "device.came_online"
+    DEVICE_WENT_OFFLINE = "device.went_offline"
     DEVICE_KEY_ROTATED = "device.key_rotated"
     DEVICE_KEY_CREATED = "device.key_created"
     DEVICE_KEY_REVOKED = "device.key_revoked"

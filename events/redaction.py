@@ -39,6 +39,8 @@ ALLOWED: dict[Kind, frozenset[str]] = {
     Kind.DEVICE_REGISTERED: frozenset({"device_type"}),
     Kind.DEVICE_CHANGED: CHANGES,
     Kind.DEVICE_STATUS_CHANGED: SWITCHED,
+    Kind.DEVICE_CAME_ONLINE: frozenset({"at"}),
+    Kind.DEVICE_WENT_OFFLINE: frozenset({"at"}),
     Kind.DEVICE_KEY_ROTATED: KEY | {"grace_seconds"},
     Kind.DEVICE_KEY_CREATED: KEY,
     Kind.DEVICE_KEY_REVOKED: KEY,
@@ -75,7 +77,7 @@ CHANGED: dict[Kind, frozenset[str]] = {
     Kind.ROLE_CHANGED: frozenset({"name"}),
     Kind.DEVICE_CHANGED: frozenset(
         {"name", "device_type", "description", "location", "owner"}
-        | {"firmware_version", "hardware_version"}
+        | {"firmware_version", "hardware_version", "expected_interval", "grace"}
     ),
     Kind.GROUP_CHANGED: frozenset({"name", "description", "color", "devices"}),
 }

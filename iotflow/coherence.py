@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from django.utils import timezone
 
 from devices import key_cache
-from devices.authentication import record_of
 from devices.models import ApiKey, Device
 from iotflow.lib import redis
 from iotflow.lib.findings import Finding, ok, problem
@@ -62,7 +61,7 @@ def wrong_keys(devices: list[Device]) -> list[Device]:
         cached = key_cache.find(key.digest).record
         if cached is None or cached.expired(now):
             continue
-        if key.state(now) != ApiKey.State.VALID or cached != record_of(key):
+        if key.state(now) != ApiKey.State.VALID or cached != key_cache.record_of(key.device, key):
             wrong.add(key.device_id)
     return [device for device in devices if device.pk in wrong]
 

@@ -25,6 +25,8 @@ DEVICE = {
     "firmware_version": "1.4.2",
     "hardware_version": "",
     "status": "active",
+    "expected_interval": 60,
+    "grace": None,
     "created_at": "2026-01-31T12:01:00.000Z",
     "updated_at": "2026-01-31T12:01:00.000Z",
     "is_online": False,

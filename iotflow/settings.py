@@ -523,6 +523,7 @@ LATEST_CACHE_SECONDS = bounded("LATEST_CACHE_SECONDS", 600, 1, 86_400)
 ONLINE_SECONDS = bounded("ONLINE_SECONDS", 300, 1, 86_400)
 
 # --- Events and background work -----------------------------------------------------------------
+PRESENCE_RETENTION_DAYS = bounded("PRESENCE_RETENTION_DAYS", 400, 1, 36_500)
 EVENT_RETENTION_DAYS = bounded("EVENT_RETENTION_DAYS", 90, 1, 36_500)
 WORKER_THREAD = env.bool("WORKER_THREAD", default=False)
 

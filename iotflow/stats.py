@@ -27,7 +27,7 @@ EVENTS_COUNTED = 100_000
 
 
 class DeviceStats(serializers.Serializer[Any]):
-    """`online`: heard of in the last ONLINE_SECONDS, whatever their status."""
+    """`online`: their silence has not lasted too long, whatever their status."""
 
     total = serializers.IntegerField(min_value=0)
     active = serializers.IntegerField(min_value=0)

@@ -16,7 +16,7 @@ from django.db import DatabaseError, close_old_connections
 from django.utils import timezone
 
 from accounts.models import Token
-from devices import key_cache, presence, tally
+from devices import key_cache, presence, presence_history, tally
 from events import outbox, sinks
 from events.audit import sealer
 from iotflow.lib.errors import StoreAway
@@ -29,11 +29,12 @@ logger = logging.getLogger(__name__)
 
 
 def drop_expired() -> None:
-    """Tokens, sessions, events and telemetry that have outlived their time."""
+    """Tokens, sessions, events, presence and telemetry that have outlived their time."""
     now = timezone.now()
     Token.objects.filter(expiry__lt=now).delete()
     Session.objects.filter(expire_date__lt=now).delete()
     sinks.purge_expired(now)
+    presence_history.purge(now)
     telemetry.purge()
 
 
@@ -45,6 +46,7 @@ class PresenceFlush:
 
     def __call__(self) -> None:
         started = now_ms()
+        presence_history.settle()  # before the database is told of when they came back
         presence.flush(self._since)
         self._since = started - 1000
 
@@ -62,6 +64,7 @@ def jobs() -> list[Job]:
         Job("deliver events", 1.0, outbox.relay_all),
         Job("invalidate cached keys", 1.0, key_cache.apply_pending),
         Job("save when devices were last seen", 30.0, PresenceFlush()),
+        Job("note who came and went", 1.0, presence_history.settle),
         Job("seal events", 5.0, sealer.seal),
         Job("count devices", tally.EVERY_SECONDS, tally.renew),
         Job("erase what deleted devices left", 10.0, deleting.erase_deleted),

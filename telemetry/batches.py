@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from django.conf import settings
 
-from devices.key_cache import DeviceRecord
+from devices.key_cache import DeviceRecord, record_of
 from devices.models import Device
 from events import log
 from events.kinds import Kind
@@ -28,21 +28,7 @@ SIZE = Histogram("iotflow_batch_readings", "Readings stored by one call.", bound
 
 def records(devices: Iterable[Device]) -> dict[int, DeviceRecord]:
     """What writing needs to know of these devices (with their owners), by id; of no key."""
-    return {
-        device.pk: DeviceRecord(
-            id=device.pk,
-            name=device.name,
-            device_type=device.device_type,
-            status=device.status,
-            owner_id=device.owner_id,
-            owner_active=device.owner.is_active,
-            latest_epoch=device.latest_epoch,
-            key_id=0,
-            key_prefix="",
-            expires_at=None,
-        )
-        for device in devices
-    }
+    return {device.pk: record_of(device) for device in devices}
 
 
 def placed(entries: Sequence[Entry], devices: Records) -> list[Entry]:

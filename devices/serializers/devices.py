@@ -6,7 +6,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
-from devices.models import Device
+from devices.models import SECONDS_MAX, Device
 from devices.presence import Presence
 from iotflow.lib.fields import Instant
 from iotflow.lib.pagination import PageMeta
@@ -30,6 +30,8 @@ class DeviceSerializer(serializers.ModelSerializer[Device]):
             "firmware_version",
             "hardware_version",
             "status",
+            "expected_interval",
+            "grace",
             "created_at",
             "updated_at",
         ]
@@ -60,6 +62,12 @@ def device_bodies(
     return [device_body(device, presences[device.pk]) for device in devices]
 
 
+def seconds(least: int) -> serializers.IntegerField:
+    return serializers.IntegerField(
+        min_value=least, max_value=SECONDS_MAX, required=False, allow_null=True
+    )
+
+
 class DeviceFields(serializers.Serializer[Any]):
     """What an owner says about a device."""
 
@@ -69,6 +77,8 @@ class DeviceFields(serializers.Serializer[Any]):
     location = serializers.CharField(max_length=200, required=False, allow_blank=True)
     firmware_version = serializers.CharField(max_length=50, required=False, allow_blank=True)
     hardware_version = serializers.CharField(max_length=50, required=False, allow_blank=True)
+    expected_interval = seconds(1)
+    grace = seconds(0)
 
 
 class DeviceConfigFields(serializers.Serializer[Any]):
@@ -163,6 +173,29 @@ class DeviceStatuses(serializers.Serializer[Any]):
     status = serializers.CharField()
     devices = DeviceStatusRow(many=True)
     meta = PageMeta()
+
+
+class PresenceChangeBody(serializers.Serializer[Any]):
+    at = Instant()
+    is_online = serializers.BooleanField()
+
+
+class PresenceAnswer(serializers.Serializer[Any]):
+    """`uptime` is the share of `online_seconds` in what is known of the range; null for nothing."""
+
+    status = serializers.CharField()
+    device_id = serializers.IntegerField()
+    is_online = serializers.BooleanField()
+    last_seen = Instant(allow_null=True)
+    allowed_silence = serializers.IntegerField()
+    start_time = serializers.CharField()
+    end_time = serializers.CharField()
+    online_seconds = serializers.FloatField()
+    offline_seconds = serializers.FloatField()
+    uptime = serializers.FloatField(min_value=0, max_value=1, allow_null=True)
+    changes = PresenceChangeBody(many=True)
+    total_changes = serializers.IntegerField()
+    truncated = serializers.BooleanField()
 
 
 class OwnStatus(serializers.Serializer[Any]):

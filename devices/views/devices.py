@@ -3,9 +3,10 @@
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db.models import Prefetch
 from django.shortcuts import get_object_or_404
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -16,8 +17,10 @@ from accounts.requests import current_actor, current_user
 from accounts.serializers import MessageAnswer
 from devices import services
 from devices.filters import filtered
+from devices.key_cache import record_of
 from devices.models import Device, DeviceGroup, GroupMembership
-from devices.presence import presence, presences
+from devices.presence import presence, presences, silence
+from devices.presence_history import uptime
 from devices.serializers import devices as shapes
 from devices.serializers import groups as group_shapes
 from devices.serializers import keys as key_shapes
@@ -28,8 +31,15 @@ from devices.views.base import (
     visible_device,
 )
 from iotflow.lib.errors import Error
-from iotflow.lib.pagination import PAGE, paginate
-from iotflow.lib.timeparse import format_datetime
+from iotflow.lib.pagination import PAGE, limit_parameter, paginate, whole_number
+from iotflow.lib.spans import parse_span
+from iotflow.lib.timeparse import format_datetime, to_datetime
+
+PRESENCE = [
+    OpenApiParameter("start_time", str, description="Default -24h."),
+    OpenApiParameter("end_time", str, description="Default now."),
+    limit_parameter(settings.LIST_LIMIT, settings.LIST_LIMIT_MAX),
+]
 
 
 class VisibleDevices(UserViewSet):
@@ -141,6 +151,35 @@ class DeviceViewSet(VisibleDevices):
         device = visible_device(request, device_id)
         body = shapes.device_body(device, presence(device))
         return Response({"status": "success", "device": body})
+
+    @extend_schema(parameters=PRESENCE, responses=shapes.PresenceAnswer)
+    @action(detail=True, url_path="presence")
+    def online(self, request: Request, device_id: int) -> Response:
+        """How long a device was online, and when that changed, the newest first."""
+        device = visible_device(request, device_id)
+        query = request.query_params
+        span = parse_span(query)
+        limit = whole_number(query, "limit", settings.LIST_LIMIT, 1, settings.LIST_LIMIT_MAX)
+        found = uptime(device, to_datetime(span.start), to_datetime(span.end), limit)
+        state = presence(device)
+        changes = shapes.PresenceChangeBody(found.changes, many=True).data
+        return Response(
+            {
+                "status": "success",
+                "device_id": device.pk,
+                "is_online": state.is_online,
+                "last_seen": format_datetime(state.last_seen),
+                "allowed_silence": silence(record_of(device)),
+                "start_time": span.start_text,
+                "end_time": span.end_text,
+                "online_seconds": found.online.total_seconds(),
+                "offline_seconds": found.offline.total_seconds(),
+                "uptime": found.share,
+                "changes": changes,
+                "total_changes": found.count,
+                "truncated": found.count > len(changes),
+            }
+        )
 
     @extend_schema(responses=group_shapes.GroupsOfDevice)
     @action(detail=True)

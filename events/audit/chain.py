@@ -1,13 +1,12 @@
 """The chain itself: how links are sealed, added, and dropped by the day."""
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from events.audit.keys import Key
@@ -35,22 +34,6 @@ class Entry:
     digest: bytes = b""
     kind: str = ""
     event_id: UUID | None = None
-
-
-@contextmanager
-def alone() -> Iterator[bool]:
-    """Whether no other process seals; none begins to before the end."""
-    if connection.vendor != "postgresql":
-        yield True  # it is embedded; `append` looks again
-        return
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", [LOCK])
-        is_alone = cursor.fetchone()[0]
-        try:
-            yield is_alone
-        finally:
-            if is_alone:
-                cursor.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
 
 
 def begin(time: datetime, key: Key) -> AuditHead:

@@ -21,6 +21,7 @@ from events.audit.chain import Entry, Scope
 from events.kinds import MASS
 from events.models import AuditHead, AuditLink, Outbox
 from events.sinks import Document
+from iotflow.lib.alone import alone
 from iotflow.lib.batches import batched
 
 MINUTE = timedelta(minutes=1)
@@ -61,7 +62,7 @@ def minute_of(time: datetime) -> datetime:
 def seal() -> bool:
     """One slice of what there is to do; whether there is more. Raises StoreAway."""
     key = keys.current()
-    with chain.alone() as is_alone:
+    with alone(chain.LOCK) as is_alone:
         if not is_alone:
             return False
         try:

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.conf import settings
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -150,8 +149,7 @@ def _counted(found: Any) -> int:
 
 def _quietest(now: datetime) -> QuerySet[Device]:
     """Those that should speak, did once, and are silent the longest; along the index."""
-    limit = now - timedelta(seconds=settings.ONLINE_SECONDS)
-    silent = Device.objects.filter(status=Device.Status.ACTIVE, last_seen__lte=limit)
+    silent = Device.objects.filter(status=Device.Status.ACTIVE, online_until__lte=now)
     return silent.order_by("last_seen").only("name", "last_seen")[:DEVICES_SHOWN]
 
 

@@ -77,7 +77,7 @@ def restore(directory: Path, found: Manifest, advance: Advance) -> int:
                 for count in tables.insert(model, lines.read(path)):
                     advance(count)
         tables.advance(found.sequences)
-    retention.table.reload()
+    retention.rules.reload()
     for document in documents.MODELS:
         path = directory / f"documents/{document._meta.label_lower}.ndjson"
         for rows in batched(lines.read(path) if path.exists() else (), GROUP):

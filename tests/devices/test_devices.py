@@ -356,7 +356,7 @@ def test_nothing_of_many_deleted_devices_stays_in_redis(monkeypatch, alice, make
         device.api.post("/devices/heartbeat")
     services.delete_devices(devices=[device.device for device in devices[:-1]], actor="test")
     with redis() as client:
-        assert client.zrange(presence._online_key(), 0, -1) == [b"%d" % devices[-1].id]
+        assert client.zrange(presence.online_key(), 0, -1) == [b"%d" % devices[-1].id]
         for name in (presence._status_key, presence._last_seen_key):
             there = [client.exists(name(device.id)) for device in devices]
             assert there == [0, 0, 0, 0, 1]

@@ -61,10 +61,11 @@ class User:
         self._connection.post("/auth/logout", safe=False)
         self._connection.secret = None
 
-    def register_device(self, name: str, **fields: str) -> Device:
+    def register_device(self, name: str, **fields: str | int) -> Device:
         """A new device, ready to submit; keep its `key`, which is shown only now.
 
-        `fields`: device_type, description, location, firmware_version, hardware_version.
+        `fields`: device_type, description, location, firmware_version, hardware_version; in
+        seconds expected_interval and grace.
         Not repeated when nobody knows whether it arrived, so that there are not two.
         """
         answer = self._connection.post(
