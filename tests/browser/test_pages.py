@@ -1,8 +1,10 @@
 """The staff's pages in a real browser: what is seen, not only what is in the document."""
 
+import json
 import re
 from collections import Counter
 
+import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
@@ -168,6 +170,20 @@ def test_new_events_come_in_while_it_is_live(page):
     shown = page.locator("#events [data-id]").first.get_attribute("data-id")
     expect(page.locator(f"#events tbody tr:first-child:not([data-id='{shown}'])")).to_be_visible()
     expect(page.locator("#events .iot-new").first).to_be_visible()
+
+
+def test_a_reading_appears_on_the_open_page_of_its_device_within_a_second(page, demo):
+    facts = json.loads((demo.place / "demo.json").read_text())
+    submit = f"{demo.url}/api/v1/telemetry"
+    headers = {"X-API-Key": facts["api_key"]}
+    assert httpx.post(submit, json={"data": {"level": 1}}, headers=headers).status_code == 201
+    overview(page, facts["device_id"], "range=1h")
+    tile = page.locator(".iot-tile").filter(has_text="level").locator("strong")
+    expect(tile).to_have_text("1")
+    page.wait_for_timeout(1500)  # the stream has begun
+    with page.expect_request(re.compile("aggregated.*field=level"), timeout=3000):
+        assert httpx.post(submit, json={"data": {"level": 42}}, headers=headers).status_code == 201
+        expect(tile).to_have_text("42", timeout=1000)
 
 
 def test_a_file_of_devices_shows_first_what_it_would_change(page):

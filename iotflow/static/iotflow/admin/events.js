@@ -1,8 +1,11 @@
-/* Live: the newest page of the event log is read again every two seconds, one at a time; what is new is marked. */
+/* Live: the newest page of the event log is read again when something happened; what is new is marked. */
 
-const EVERY_MS = 2000;
+import { follow, spaced } from "./live.js";
+
+const EVERY_MS = 1000, POLL_MS = 2000;
+const STREAMED = ["kind", "severity", "device_id", "user_id", "request_id"];
 const live = document.getElementById("live");
-let timer = null;
+let end = () => {};
 let isAsking = false;
 
 async function refresh() {
@@ -24,10 +27,17 @@ async function refresh() {
     }
 }
 
+function poll() {
+    const timer = setInterval(refresh, POLL_MS);
+    end = () => clearInterval(timer);
+}
+
 live?.addEventListener("change", () => {
-    clearInterval(timer);
-    if (live.checked) {
-        refresh();
-        timer = setInterval(refresh, EVERY_MS);
-    }
+    end();
+    end = () => {};
+    if (!live.checked) return;
+    refresh();
+    const asked = [...new URLSearchParams(location.search)].filter(([name, value]) => value && STREAMED.includes(name));
+    const news = spaced(refresh, EVERY_MS);
+    end = follow("events/stream", Object.fromEntries(asked), { event: news, gap: news }, poll);
 });
