@@ -272,6 +272,8 @@ class Stream:
                     return
                 self._sent.add(rows)
                 yield self._read(rows)
+        if self._reason:
+            return  # maybe not at the store's end: no place in the channel is to be named
         if last is not None:
             self._position = last
             self._is_live = True
