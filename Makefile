@@ -58,7 +58,7 @@ serve: $(BIN)/.runtime ## Serve on real stores as in production: WORKERS process
 
 streams: $(BIN)/.runtime ## Serve live streams on real stores, beside `make serve`; PORT, WORKERS
 	@$(BIN)/granian --interface asgi --port $(PORT) --workers $(WORKERS) --respawn-failed-workers \
-		--workers-kill-timeout 10 --no-ws iotflow.asgi:application
+		--backpressure 1100 --workers-kill-timeout 10 --no-ws iotflow.asgi:application
 
 services: $(BIN)/.runtime ## Start PostgreSQL, Cassandra, Redis and MongoDB; then: . .services/env
 	@$(BIN)/python deploy/services.py up

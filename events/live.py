@@ -1,6 +1,6 @@
 """Listening to the event log: who may, what they are told of it, and where they catch up."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,15 +8,14 @@ from events import sinks
 from events.filters import EventFilter
 from events.kinds import MASS
 from events.models import EventLog
-from events.news import MASSES, NAMES, OTHERS, body
+from events.news import MASSES, OTHERS, body
 from events.selectors import REST_OF_MS, later_slices
 from events.serializers import hides_address
 from iotflow.lib import json
-from iotflow.lib.live.hub import Topic
+from iotflow.lib.live.topics import Topic
 from iotflow.lib.timeparse import now_ms, to_datetime, to_ms
 
 PAGE = 200
-Shape = Callable[[bytes], bytes | None]
 
 
 def topic(kinds: Collection[str] | None) -> Topic:
@@ -37,17 +36,7 @@ class View:
     def shape(self, text: bytes) -> bytes | None:
         """An event as this viewer is told it; None where they are not."""
         event = json.loads(text)
-        if not self.viewer.is_staff and event["user_id"] != self.viewer.pk:
-            return None
-        for name, wanted in self.filters.form.cleaned_data.items():
-            if wanted in (None, "", []):
-                continue
-            choices = wanted if isinstance(wanted, list) else [wanted]
-            if event[name] not in choices:
-                return None
-        if hides_address(event["actor"], self.viewer):
-            event["address"] = ""
-        return json.dumps(event)
+        return self._told(event) if self._is_wanted(event) else None
 
     def page(self, after: int) -> tuple[Sequence[tuple[int, bytes]], bool]:
         """Events later than `after` (ms), oldest first; whether there are more. Raises StoreAway.
@@ -64,12 +53,24 @@ class View:
                 rows += part[: PAGE + 1 - len(rows)]
                 if len(rows) > PAGE:
                     break
-        told = [(to_ms(row.time), self._body(row)) for row in rows]
-        if len(told) <= PAGE:
-            return told, False
-        cut = next((n for n in range(PAGE, 0, -1) if told[n - 1][0] < told[n][0]), PAGE)
-        return told[:cut], True
+        times = [to_ms(row.time) for row in rows]
+        cut = len(rows)
+        if cut > PAGE:
+            cut = next((n for n in range(PAGE, 0, -1) if times[n - 1] < times[n]), PAGE)
+        told = [self._told(body(vars(row), row.time)) for row in rows[:cut]]
+        return list(zip(times, told, strict=False)), cut < len(rows)
 
-    def _body(self, event: EventLog) -> bytes:
-        text = body({"id": event.id, **{name: getattr(event, name) for name in NAMES}}, event.time)
-        return self.shape(text) or text
+    def _is_wanted(self, event: Mapping[str, Any]) -> bool:
+        if not self.viewer.is_staff and event["user_id"] != self.viewer.pk:
+            return False
+        asked = self.filters.form.cleaned_data.items()
+        wanted = {name: value for name, value in asked if value not in (None, "", [])}
+        return all(
+            event[name] in value if isinstance(value, list) else event[name] == value
+            for name, value in wanted.items()
+        )
+
+    def _told(self, event: dict[str, Any]) -> bytes:
+        if hides_address(event["actor"], self.viewer):
+            event["address"] = ""
+        return json.dumps(event)

@@ -1,9 +1,8 @@
 """What goes to the channels of those who listen to the event log, when it has an event."""
 
-import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,26 +14,30 @@ from iotflow.lib.live.channels import News
 from iotflow.lib.redis import redis
 from iotflow.lib.timeparse import format_datetime, to_ms
 
-logger = logging.getLogger(__name__)
 # Subjects of channels, beside the ids of devices: kinds that come by the thousand, and all others.
 MASSES, OTHERS = -2, -1
 # A listener waits for longer than this before it reads the store, so that every writer knows of it.
 KNOWN_SECONDS = 1.0
+NAMES = (
+    *("kind", "severity", "message", "actor", "user_id", "device_id", "address", "request_id"),
+    "payload",
+)
 
 
 class Ears:
-    """Whether anybody listens, asked once in KNOWN_SECONDS; and what Redis may have missed."""
+    """Which subjects have listeners, asked once in KNOWN_SECONDS; and of which some was missed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._until = 0.0
         self._heard: frozenset[int] = frozenset()
-        self._missed: set[int] = set()
+        self._missed: frozenset[int] = frozenset()
 
-    def heard(self, client: Any) -> frozenset[int]:
+    def heard(self) -> frozenset[int]:
+        """Raises StoreAway."""
         now = time.monotonic()
         if now >= self._until:
-            with client.pipeline(transaction=False) as pipe:
+            with redis() as client, client.pipeline(transaction=False) as pipe:
                 channels.ask(pipe, (MASSES, OTHERS))
                 [answers] = pipe.execute()
             pairs = zip((MASSES, OTHERS), answers, strict=True)
@@ -42,15 +45,14 @@ class Ears:
             self._until = now + KNOWN_SECONDS
         return self._heard
 
-    def missed(self, subjects: set[int]) -> None:
+    def missed(self, subjects: Iterable[int]) -> None:
         with self._lock:
-            self._missed |= subjects
+            self._missed = self._missed.union(subjects)
 
-    def interruptions(self) -> list[News]:
-        """One for each subject of which something was missed; they are said once."""
+    def take_missed(self) -> frozenset[int]:
         with self._lock:
-            missed, self._missed = self._missed, set()
-        return [channels.interruption(subject) for subject in sorted(missed)]
+            taken, self._missed = self._missed, frozenset()
+        return taken
 
 
 ears = Ears()
@@ -62,34 +64,31 @@ def subject_of(kind: str) -> int:
 
 def tell(documents: Sequence[Mapping[str, Any]]) -> None:
     """Send these on, where anybody listens. Never fails: what is missed is said later."""
-    subjects = {subject_of(document["kind"]) for document in documents}
+    lost: frozenset[int] = frozenset()
     try:
-        with redis() as client:
-            heard = ears.heard(client) & subjects
-            if heard:
-                news = [_news(one) for one in documents if subject_of(one["kind"]) in heard]
-                channels.tell(client, [*ears.interruptions(), *news])
+        if not (heard := ears.heard()):
+            return
+        if news := [_news(one) for one in documents if subject_of(one["kind"]) in heard]:
+            lost = ears.take_missed()
+            with redis() as client:
+                channels.tell(client, [*map(channels.interruption, lost), *news])
     except StoreAway:
-        ears.missed(subjects)
+        ears.missed(lost)
+        missed(documents)
+
+
+def missed(documents: Sequence[Mapping[str, Any]]) -> None:
+    """Any of these may be in the event log without that anybody was told."""
+    ears.missed(subject_of(document["kind"]) for document in documents)
 
 
 def _news(document: Mapping[str, Any]) -> News:
-    time = datetime.fromisoformat(document["time"])
-    return News(subject_of(document["kind"]), to_ms(time), body(document, time))
+    moment = datetime.fromisoformat(document["time"])
+    text = json.dumps(body(document, moment))
+    return News(subject_of(document["kind"]), to_ms(moment), text)
 
 
-def body(event: Mapping[str, Any], time: datetime) -> bytes:
-    """An event as staff see it; the same bytes, wherever it was read."""
-    return json.dumps(
-        {
-            "id": str(event["id"]),
-            "time": format_datetime(time),
-            **{name: event[name] for name in NAMES},
-        }
-    )
-
-
-NAMES = (
-    *("kind", "severity", "message", "actor", "user_id", "device_id", "address", "request_id"),
-    "payload",
-)
+def body(event: Mapping[str, Any], moment: datetime) -> dict[str, Any]:
+    """An event as staff see it: the same, wherever it was read."""
+    fields = {name: event[name] for name in NAMES}
+    return {"id": str(event["id"]), "time": format_datetime(moment), **fields}

@@ -82,9 +82,14 @@ def deliver(documents: Sequence[Document], seconds: float | None = None) -> None
     Takes `seconds` at most, or MONGODB_TIMEOUT_MS. Raises StoreAway; then any part of them may be
     stored, and delivering again is right. Listeners are told of those that are new.
     """
-    if documents:
+    if not documents:
+        return
+    try:
         known = _store(documents, seconds)
-        news.tell([one for n, one in enumerate(documents) if n not in known])
+    except StoreAway:
+        news.missed(documents)
+        raise
+    news.tell([one for n, one in enumerate(documents) if n not in known])
 
 
 def _store(documents: Sequence[Document], seconds: float | None) -> set[int]:

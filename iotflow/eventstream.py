@@ -16,11 +16,7 @@ from events.live import View, topic
 from events.models import EventLog
 from events.news import KNOWN_SECONDS
 from events.views import FILTERS
-from iotflow.lib.live.answers import answer, most
-from iotflow.lib.live.hub import places
-from iotflow.lib.live.requests import PARAMETERS, RESPONSES, StreamView, place_asked, seconds_asked
-from iotflow.lib.live.stream import Place, Stream
-from iotflow.lib.timeparse import now_ms
+from iotflow.lib.live.views import PARAMETERS, RESPONSES, StreamView
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +46,14 @@ class EventStreamView(StreamView):
         filters = EventFilter(request.query_params, queryset=EventLog.objects.none())
         if not filters.is_valid():
             raise ValidationError(dict(filters.errors))
-        asked, seconds = place_asked(request), seconds_asked(request)
         viewer = current_user(request)
         view = View(viewer, filters)
-        stream = Stream(
+        return self.stream(
+            request,
             topic(filters.form.cleaned_data["kind"]),
             EventPermit(proof_of(request), viewer.pk, viewer.is_staff),
-            places.take(viewer.pk, most(request._request)),
-            place=asked or Place(None, now_ms()),
             source=view,
             event="event",
             shape=view.shape,
             settle=1.5 * KNOWN_SECONDS,
-            seconds=seconds,
         )
-        return answer(request._request, stream)

@@ -62,7 +62,7 @@ def _hear_signals() -> None:
     def nudge() -> None:
         while number := os.read(reading, 1):
             if number[0] != signal.SIGUSR2:
-                hub.end_all("restart")  # a request that does not end would be waited for
+                hub.finish()  # a request that does not end would be waited for
                 for _ in range(NUDGES):
                     signal.pthread_kill(main, signal.SIGUSR2)
                     time.sleep(0.1)

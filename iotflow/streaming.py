@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 from typing import Any
 
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
@@ -10,10 +11,10 @@ from django.core.handlers.asgi import ASGIHandler
 from django.db import connections
 
 from iotflow.lib.live import hub
+from iotflow.lib.live.views import StreamResponse
 
 logger = logging.getLogger(__name__)
 VIEWS_AT_ONCE = 8
-END_SECONDS = 3.0
 
 
 class Application(ASGIHandler):
@@ -50,15 +51,17 @@ class Application(ASGIHandler):
         try:
             await super().send_response(response, send_in_time)
         except TimeoutError:
-            hub.ENDS.add("slow")
-            logger.info("a reader was dropped: it did not read for too long")
+            if isinstance(response, StreamResponse):
+                response.stream.end("slow")
 
     async def _live(self, receive: Any, send: Any) -> None:
-        """The server begins and ends; before it ends, every reader is told."""
-        while (message := await receive())["type"] != "lifespan.shutdown":
-            await send({"type": f"{message['type']}.complete"})
-        hub.end_all("restart")
-        deadline = asyncio.get_running_loop().time() + END_SECONDS
-        while len(hub.places) and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.05)
+        """The server begins, and ends when it has answered everybody: so streams end at a signal.
+
+        Its own handlers of signals belong to the loop, which is woken by these here too.
+        """
+        await receive()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: hub.finish())
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
         await send({"type": "lifespan.shutdown.complete"})

@@ -92,11 +92,11 @@ def publish(readings: Sequence[Reading], devices: Collection[DeviceRecord] = ())
             with client.pipeline(transaction=False) as pipe, counters.sending(pipe):
                 latest.forget(pipe, waiting)
                 latest.add_newest(pipe, values)
-                listeners = live.ask(pipe, values, waiting)
                 if devices:
                     presence.add_touches(pipe, devices, now_ms())
+                asked = live.ask(pipe, {*values, *waiting})
                 answers = pipe.execute()
-            live.tell(client, readings, waiting, listeners(answers))
+            live.tell(client, readings, waiting, asked, answers)
         missed.mended(waiting)
         if not shared():  # nobody else sees it there, and it ends with this process
             _save_presence(devices)

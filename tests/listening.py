@@ -81,7 +81,9 @@ class Listening:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        hub.end_all("restart")
+        ours = hub._hub
+        if ours is not None:
+            ours.loop.call_soon_threadsafe(ours.end, "restart")
         self._thread.join(20)
         assert not self._thread.is_alive()
 

@@ -95,7 +95,7 @@ def streams(port: int, log: Path, environment: Mapping[str, str]) -> Child:
     """This project's own server of live streams on the loopback address."""
     command = [
         *(sys.executable, "-m", "granian", "--interface", "asgi", "--host", "127.0.0.1"),
-        *("--port", str(port), "--workers-kill-timeout", "10", "--no-ws"),
+        *("--port", str(port), "--backpressure", "1100", "--workers-kill-timeout", "10", "--no-ws"),
         "iotflow.asgi:application",
     ]
     return Child("server of streams", command, log, {**LIMITS, **environment})

@@ -20,8 +20,6 @@ from iotflow.lib.breaker import Breaker
 
 PREFIX = settings.REDIS_PREFIX  # read once: every message makes a dozen keys
 breaker = Breaker("Redis", RedisError, failures=1, pause=0.5)
-# Of calls that wait for something to happen: how long they take says nothing about Redis.
-waiting = Breaker("Redis", RedisError, failures=1, pause=0.5, calls="waiting")
 
 
 def shared() -> bool:
@@ -39,18 +37,6 @@ def redis() -> Iterator[Any]:
     """redis-py's client; StoreAway when Redis is, at once where that is known already."""
     with breaker.guard():
         yield _client()
-
-
-@contextmanager
-def redis_waiting() -> Iterator[Any]:
-    """The same for a call that waits, at most half of REDIS_TIMEOUT_MS; `wait_ms` says how long."""
-    with waiting.guard():
-        yield _client()
-
-
-def wait_ms() -> int:
-    """How long a call may wait for something to happen; 0 embedded, where none does."""
-    return settings.REDIS_TIMEOUT_MS // 2 if shared() else 0
 
 
 @lru_cache(maxsize=1)

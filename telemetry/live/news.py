@@ -1,6 +1,6 @@
 """What goes to the channels of devices that are listened to, when it is stored."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from iotflow.lib import json
@@ -9,57 +9,47 @@ from iotflow.lib.live.channels import News
 from iotflow.lib.timeparse import format_ms
 from telemetry.readings import Place, Reading, StoredReading
 
-Answers = Sequence[Any]
 
-
-def body(device_id: int, reading: StoredReading) -> bytes:
+def body(device_id: int, reading: Reading | StoredReading) -> bytes:
     """A reading as listeners get it: the same bytes, wherever it was read."""
     said: dict[str, Any] = {
         "device_id": device_id,
         "timestamp": format_ms(reading.time),
-        "measurements": reading.values,
+        "measurements": dict(reading.values),
     }
     if reading.metadata is not None:
-        said["metadata"] = reading.metadata
-    return json.dumps(said)
+        said["metadata"] = dict(reading.metadata)
+    return json.dumps(said, sort_keys=True)
 
 
-def ask(
-    pipe: Any, written: Iterable[Place], missed: Iterable[Place]
-) -> Callable[[Answers], frozenset[int]]:
-    """Add to a pipeline, as one command: who listens to these devices?
-
-    What is answered is those of them that have a listener, by the answers of the pipeline.
-    """
-    devices = sorted({device for places in (written, missed) for device, _ in places})
-    if not devices:
-        return lambda answers: frozenset()
-    place = len(pipe)
-    channels.ask(pipe, devices)
-    return lambda answers: frozenset(
-        device for device, names in zip(devices, answers[place], strict=True) if names
-    )
+def ask(pipe: Any, places: Iterable[Place]) -> list[int]:
+    """Add to a pipeline, as its last command: who listens to these devices? They are returned."""
+    devices = sorted({device for device, _ in places})
+    if devices:
+        channels.ask(pipe, devices)
+    return devices
 
 
 def tell(
-    client: Any, readings: Sequence[Reading], missed: Collection[Place], heard: frozenset[int]
+    client: Any,
+    readings: Sequence[Reading],
+    missed: Collection[Place],
+    asked: Sequence[int],
+    answers: Sequence[Any],
 ) -> None:
-    """Send on what is `heard` by somebody: that something was missed, then the readings.
+    """Send on what somebody listens to: that something was missed, then the readings.
 
-    Raises StoreAway.
+    Who does is what a pipeline `answers` that `asked` for it. Raises StoreAway.
     """
+    if not asked:
+        return
+    heard = {device for device, names in zip(asked, answers[-1], strict=True) if names}
     if heard:
         lost = sorted({device for device, _ in missed} & heard)
         news = [channels.interruption(device) for device in lost]
-        news += [_news(reading) for reading in readings if reading.device_id in heard]
+        news += [
+            News(one.device_id, one.time, body(one.device_id, one))
+            for one in readings
+            if one.device_id in heard
+        ]
         channels.tell(client, news)
-
-
-def _news(reading: Reading) -> News:
-    values: Mapping[str, Any] = reading.values
-    stored = StoredReading(
-        reading.time,
-        dict(sorted(values.items())),
-        None if reading.metadata is None else dict(reading.metadata),
-    )
-    return News(reading.device_id, reading.time, body(reading.device_id, stored))

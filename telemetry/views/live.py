@@ -1,5 +1,7 @@
 """Readings as they come, as Server-Sent Events."""
 
+from functools import partial
+
 from django.http import StreamingHttpResponse
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema
@@ -9,14 +11,10 @@ from accounts.proofs import proof_of
 from devices.authentication import DevicePrincipal
 from devices.models import DeviceGroup, GroupMembership
 from devices.views import UserView, current_user
-from iotflow.lib.live.answers import answer, most
-from iotflow.lib.live.hub import Topic, places
-from iotflow.lib.live.requests import PARAMETERS, RESPONSES, StreamView, place_asked, seconds_asked
-from iotflow.lib.live.stream import Place, Stream
-from iotflow.lib.timeparse import EARLIEST, now_ms
-from telemetry.live import History
+from iotflow.lib.live.topics import Permit, Topic
+from iotflow.lib.live.views import PARAMETERS, RESPONSES, StreamView
+from telemetry.live import History, newest
 from telemetry.live.permits import KeyPermit, UserPermit
-from telemetry.live.source import newest
 from telemetry.views.base import TelemetryView
 
 
@@ -30,23 +28,18 @@ class DeviceStreamView(StreamView, TelemetryView):
         `end` why the stream ends. A comment comes where nothing else does.
         """
         subject = self.subject(request, device_id)
-        asked, seconds = place_asked(request), seconds_asked(request)
-        place = asked or Place(None, newest(subject.id, subject.latest_epoch, EARLIEST))
-        permit: KeyPermit | UserPermit
+        permit: Permit
         if isinstance(request.user, DevicePrincipal):
             permit = KeyPermit(subject.id, request.user.device.key_id)
         else:
             permit = UserPermit(proof_of(request), device_id=subject.id)
-        stream = Stream(
+        return self.stream(
+            request,
             Topic(f"device.{subject.id}", frozenset([subject.id])),
             permit,
-            places.take(request.user.pk, most(request._request)),
-            place=place,
-            is_new=asked is None,
+            partial(newest, subject.id, subject.latest_epoch),
             source=History(subject.id),
-            seconds=seconds,
         )
-        return answer(request._request, stream)
 
 
 class GroupStreamView(StreamView, UserView):
@@ -59,18 +52,13 @@ class GroupStreamView(StreamView, UserView):
         """
         groups = DeviceGroup.objects.visible_to(current_user(request))
         group = get_object_or_404(groups, pk=group_id)
-        asked, seconds = place_asked(request), seconds_asked(request)
 
-        def members() -> set[int]:
+        def members() -> frozenset[int]:
             rows = GroupMembership.objects.filter(group_id=group_id)
-            return set(rows.values_list("device_id", flat=True))
+            return frozenset(rows.values_list("device_id", flat=True))
 
-        stream = Stream(
-            Topic(f"group.{group.pk}", frozenset(members()), members),
+        return self.stream(
+            request,
+            Topic(f"group.{group.pk}", members(), members),
             UserPermit(proof_of(request), group_id=group.pk),
-            places.take(request.user.pk, most(request._request)),
-            place=asked or Place(None, now_ms()),
-            is_new=asked is None,
-            seconds=seconds,
         )
-        return answer(request._request, stream)

@@ -31,6 +31,7 @@ def test_what_happens_to_ones_own_things_is_told_and_nothing_else(alice, bob, st
 
 def test_who_comes_back_gets_what_happened_meanwhile(alice, make_device):
     with Listening(PATH, alice.api) as one:
+        one.until(lambda: "-" in one.last_id)  # it has read the event log
         make_device(alice, "first")
         one.until(lambda: len(kinds_told(one)) == 1)
     make_device(alice, "second")

@@ -11,9 +11,10 @@ from django.utils import timezone
 from accounts.models import Token
 from devices import services
 from devices.models import ApiKey, Device
-from iotflow.lib.live import channels, hub
+from iotflow.lib.live import channels, hub, stream
 from iotflow.lib.live.channels import News, Position
-from iotflow.lib.live.stream import Place, Sent, parse_place
+from iotflow.lib.live.places import places
+from iotflow.lib.live.stream import SENT_MAX, Place, Sent, parse_place
 from iotflow.lib.redis import key, redis
 from tests.api import Api, Something
 from tests.listening import Listening, lines, numbers, once, submit
@@ -147,8 +148,51 @@ def test_what_redis_has_lost_comes_from_the_store(sensor):
     assert found[0].kind == "gap"
     assert found[0].data["filled"] is True
     submit(sensor, 10)
-    submit(sensor, 11, at="-3h")
-    assert numbers(once(path_of(sensor), sensor.api, found[-1].id)) == [10, 11]
+    found = once(path_of(sensor), sensor.api, found[-1].id)
+    assert [event.kind for event in found] == ["gap", "reading", "end"]
+    assert numbers(found) == [10]
+
+
+def test_what_was_read_from_the_store_does_not_come_again_by_the_channel(sensor, monkeypatch):
+    """Also to one who breaks off between the two: what is known of it ends with the connection."""
+    from telemetry import live
+
+    with Listening(path_of(sensor), sensor.api) as one:
+        submit(sensor, 1)
+        one.until(lambda: one.told() == [1])
+    lost(sensor)
+    held: list[Any] = []
+    tell = live.tell
+    with monkeypatch.context() as patch:
+        patch.setattr(live, "tell", lambda *told: held.append(told))
+        submit(sensor, 2)
+    with Listening(path_of(sensor), sensor.api, one.last_id) as again:
+        again.until(lambda: again.told() == [2])
+        for told in held:
+            tell(*told)
+        submit(sensor, 3)
+        again.until(lambda: 3 in again.told())
+    assert again.told() == [2, 3]
+    assert numbers(once(path_of(sensor), sensor.api, again.events[1].id)) == [3]
+
+
+def test_the_place_is_one_in_the_channel_again_when_what_was_read_is_forgotten(
+    sensor, monkeypatch, settings
+):
+    monkeypatch.setattr(stream, "LATE_SECONDS", 0.5)
+    settings.STREAM_HEARTBEAT_SECONDS = 1
+    with Listening(path_of(sensor), sensor.api) as one:
+        submit(sensor, 1)
+        one.until(lambda: one.told() == [1])
+    lost(sensor)
+    submit(sensor, 2)
+    with Listening(path_of(sensor), sensor.api, one.last_id) as again:
+        again.until(lambda: again.told() == [2])
+        assert "-" not in again.last_id
+        again.until(lambda: "-" in again.last_id)
+    submit(sensor, 3)
+    submit(sensor, 4, at="-3h")
+    assert numbers(once(path_of(sensor), sensor.api, again.last_id)) == [3, 4]
 
 
 def test_more_than_redis_keeps_comes_from_the_store_once(sensor, settings):
@@ -284,7 +328,7 @@ def test_one_may_have_so_many_streams_and_no_more(sensor, settings):
     with Listening(path_of(sensor), sensor.api):
         answer = sensor.api.get(path_of(sensor), seconds=0)
         assert (answer.status, answer.headers["Retry-After"]) == (429, "10")
-    assert len(hub.places) == 0
+    assert len(places) == 0
     assert sensor.api.get(path_of(sensor), seconds=0).status == 200
 
 
@@ -301,10 +345,15 @@ def test_a_place_is_read_as_it_is_written():
 
 def test_what_was_sent_is_known_by_time_and_content():
     sent = Sent()
-    sent.add((n, b"x%d" % n) for n in range(0, 100, 2))
-    assert sent.has(4, b"x4")
-    assert not sent.has(4, b"y4")
-    assert not sent.has(5, b"x5")
+    assert not sent
+    sent.add([(4, b"x"), (4, b"y"), *((n, b"z") for n in range(5, SENT_MAX))])
+    assert sent
+    assert (4, b"x") in sent
+    assert (4, b"y") in sent
+    assert (4, b"z") not in sent
+    assert (5, b"x") not in sent
+    sent.add((n, b"z") for n in range(SENT_MAX, 2 * SENT_MAX))
+    assert (4, b"x") not in sent
 
 
 def test_channels_number_their_entries_and_forget_names_that_nobody_has():

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 
-from iotflow.lib.redis import Script, key, redis, redis_waiting, wait_ms
+from iotflow.lib.redis import Script, key, redis
 
 # Larger ones would make a thousand of them a matter of the memory of Redis: they are a break.
 BODY_MAX = 16 * 1024
@@ -141,15 +141,15 @@ def listen(name: str, subjects: Collection[int]) -> Position:
 
 
 def newer(positions: Mapping[str, Position], most: int) -> dict[str, list[Entry]]:
-    """By channel what comes after its position, `most` entries at most; waits a little for the
-    first, but embedded. Raises StoreAway.
+    """By channel what comes after its position, `most` entries at most; what has none is not in it.
+
+    Raises StoreAway.
     """
     wanted = {key(LISTENERS, name): str(position) for name, position in positions.items()}
-    names = {key(LISTENERS, name).encode(): name for name in positions}
-    with redis_waiting() as client:
-        found = client.xread(wanted, count=most, block=wait_ms() or None) or []
-    pairs = found.items() if isinstance(found, dict) else found
-    return {names[channel]: _entries(rows) for channel, rows in pairs}
+    with redis() as client:
+        found = dict(client.xread(wanted, count=most) or ())
+    start = len(key(LISTENERS, ""))
+    return {channel.decode()[start:]: _entries(rows) for channel, rows in found.items()}
 
 
 def between(name: str, after: Position, last: Position, most: int) -> list[Entry]:

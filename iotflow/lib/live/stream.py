@@ -2,23 +2,24 @@
 
 A place is `<born>-<number>.<time>`: the last entry of the channel that was sent, and the newest
 time among all that was. While the channel still has what follows that entry, nothing is missing and
-nothing comes twice. Where it has not, the rest is read from the store by time: what is newer than
-all that was sent, so nothing comes twice; a reading that came late meanwhile is missed, and the
-stream says so (`event: gap`). A place without an entry is a time alone.
+nothing comes twice. Where it has not, what is newer than all that was sent comes from the store, so
+nothing comes twice; readings that came late meanwhile are missed, and the stream says so (`event:
+gap`). A place without an entry is a time alone.
 
 Going over from the store to the channel: the channel's last entry is noted first, the store is read
 to its end after. What is in the channel up to that entry was stored before, so it was read. What
-comes after it may have been read too: what was, is known for LATE_SECONDS by time and content.
+comes after it may have been read too: what was, is known for LATE_SECONDS by time and content. That
+ends with the connection, so meanwhile a place is a time alone.
 """
 
 import asyncio
 import re
-from array import array
-from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from time import monotonic
 from typing import Protocol
+from weakref import finalize
 
 from django.conf import settings
 
@@ -26,20 +27,30 @@ from iotflow.lib import json
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.live import channels
 from iotflow.lib.live.channels import Entry, Position
-from iotflow.lib.live.hub import BREAKS, ENDS, Channel, Hub, Permit, Slot, Topic, follows, hub
+from iotflow.lib.live.hub import Hub, hub
+from iotflow.lib.live.places import places
+from iotflow.lib.live.topics import Channel, Permit, Topic, follows
+from iotflow.lib.metrics import Counter
 from iotflow.lib.timeparse import EARLIEST, LATEST, format_ms
 
 PLACE = re.compile(r"(?:(\d{1,17})-(\d{1,15})\.)?(-?\d{1,15})", re.ASCII)
-AT_ONCE = 200
-SENT_MAX = 20_000
+AT_ONCE = 100
+SENT_MAX = 5000
 # So long after it was stored a reading may still come by the channel: a batch is told at its end.
-LATE_SECONDS = 30.0
-AWAY_SECONDS = 2.0
+LATE_SECONDS = 10.0
 RETRY_MS = 3000
-# So long a channel that was there is waited for: Redis may be back with all that it had.
+# So often the store is asked while Redis is away, and so long it is not: Redis may be back at once,
+# with all that it had.
+AWAY_SECONDS = 2.0
 PATIENCE_SECONDS = 5.0
-HEARTBEAT = b": heartbeat\n\n"
-AWAY = b": Redis is away\n\n"
+HEARTBEAT = b": heartbeat\n"
+AWAY = b": a store is away\n\n"
+ENDS = Counter("iotflow_stream_ends_total", "Live streams that ended, by why.", ("reason",))
+BREAKS = Counter(
+    "iotflow_stream_breaks_total",
+    "Times a live stream had to go on from the store, or to say that it cannot.",
+)
+Row = tuple[int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +67,16 @@ class Place:
 def parse_place(text: str) -> Place | None:
     """The place that an id names; None where it is none."""
     found = PLACE.fullmatch(text)
-    if found is None or not EARLIEST <= int(found[3]) <= LATEST:
+    if found is None or not EARLIEST <= int(found[3]) < LATEST:
         return None
     position = Position(int(found[1]), int(found[2])) if found[1] else None
     return Place(position, int(found[3]))
 
 
 class Source(Protocol):
-    """Where what is gone from the channel still is; those that are equal say the same."""
+    """Where what is gone from the channel still is."""
 
-    def page(self, after: int) -> tuple[Sequence[tuple[int, bytes]], bool]:
+    def page(self, after: int) -> tuple[Sequence[Row], bool]:
         """What is later than `after`, oldest first: its times and bodies; whether there is more.
 
         Runs in a thread. Raises StoreAway.
@@ -73,63 +84,60 @@ class Source(Protocol):
 
 
 class Sent:
-    """What was read from the store and sent: its last SENT_MAX, as two arrays of numbers."""
+    """What was read from the store and sent, as long as it may come by the channel too."""
 
     def __init__(self) -> None:
-        self._times = array("q")
-        self._digests = array("q")
+        self._digests: dict[int, None] = {}
         self._until = 0.0
 
-    def add(self, rows: Iterable[tuple[int, bytes]]) -> None:
-        """Their times go up."""
-        for time, body in rows:
-            self._times.append(time)
-            self._digests.append(hash(body))
-        if len(self._times) > SENT_MAX:
-            del self._times[:-SENT_MAX], self._digests[:-SENT_MAX]
-        self._until = monotonic() + LATE_SECONDS
+    def __bool__(self) -> bool:
+        if self._digests and monotonic() > self._until:
+            self._digests.clear()
+        return bool(self._digests)
 
-    def has(self, time: int, body: bytes) -> bool:
-        if not self._times:
-            return False
-        if monotonic() > self._until:
-            del self._times[:], self._digests[:]
-            return False
-        found = bisect_left(self._times, time)
-        return (
-            found < len(self._times)
-            and self._times[found] == time
-            and self._digests[found] == hash(body)
-        )
+    def __contains__(self, row: Row) -> bool:
+        return bool(self) and hash(row) in self._digests
+
+    def add(self, rows: Iterable[Row]) -> None:
+        self._digests.update(dict.fromkeys(map(hash, rows)))
+        for digest in list(islice(self._digests, max(0, len(self._digests) - SENT_MAX))):
+            del self._digests[digest]
+        self._until = monotonic() + LATE_SECONDS
 
 
 class Stream:
-    """What `topic` says, from `place` on, as chunks of a text/event-stream.
+    """What `topic` says, from `place` on, as chunks of a text/event-stream; one of `who`'s.
 
-    Without a `source` what the channel has no more is missing, and the stream says so. Of what
-    comes by the channel `shape` makes what is told, or None; what the source has is so already.
-    Before it reads the source it waits for `settle` seconds, where writers take their time to learn
-    that somebody listens. It ends when `permit` does not hold any more, after `seconds`, or, where
-    these are 0, when it has told all that there is.
+    Where it `is_new`, that is what comes from now on. Without a `source` what the channel has no
+    more is missing, and the stream says so. Of what comes by the channel `shape` makes what is
+    told, or None; what the source has is so already. Before it reads the source it waits for
+    `settle` seconds, where writers take their time to learn that somebody listens. It ends when
+    `permit` does not hold any more, after `seconds`, or, where these are 0, when it has told all
+    that there is.
+
+    Raises TooManyRequests where `who` has too many, or all together have `most`.
     """
 
     def __init__(
         self,
         topic: Topic,
         permit: Permit,
-        slot: Slot,
+        who: Hashable,
+        most: int,
         *,
         place: Place,
-        is_new: bool = False,
+        is_new: bool,
         source: Source | None = None,
         event: str = "reading",
         shape: Callable[[bytes], bytes | None] | None = None,
         settle: float = 0.0,
         seconds: int | None = None,
     ) -> None:
+        places.take(who, most)
+        self._give_back = finalize(self, places.give_back, who)
         self.permit = permit
+        self.heartbeat: float = settings.STREAM_HEARTBEAT_SECONDS
         self._topic = topic
-        self._slot = slot
         self._source = source
         self._event = event.encode()
         self._shape = shape
@@ -137,15 +145,14 @@ class Stream:
         self._position = place.position
         self._time = place.time
         self._is_new = is_new
-        self._is_live = place.position is not None
-        self.heartbeat: float = settings.STREAM_HEARTBEAT_SECONDS
         self._once = seconds == 0
-        self._deadline = None if seconds is None else monotonic() + seconds
+        self._deadline = monotonic() + seconds if seconds else None
         self._sent = Sent()
-        self._away_since: float | None = None
+        self._noted: Position | None = None
+        self._is_reading = False
         self._reason = ""
-        self._channel: Channel | None = None
         self._hub: Hub | None = None
+        self._channel: Channel | None = None
 
     def end(self, reason: str) -> None:
         self._reason = self._reason or reason
@@ -153,153 +160,130 @@ class Stream:
             self._channel.wake()
 
     def close(self) -> None:
-        """What the answer calls at its end, whether or not it was begun."""
-        self._slot.release()
+        """What the answer calls at its end, in any thread, whether or not it was begun."""
+        if self._hub is not None:
+            self._hub.loop.call_soon_threadsafe(self._leave)
+        self._give_back()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         self._hub = hub()
         self._channel = channel = await self._hub.join(self._topic, self)
         try:
-            if self._is_new:
-                self._position = channel.position
-                self._is_live = self._position is not None
-            yield b"retry: %d\n%s" % (RETRY_MS, self._mark())
-            async for chunk in self._follow(self._hub, channel):
-                if chunk:
+            yield b"retry: %d\n" % RETRY_MS + self._begun(channel)
+            while not self._is_over():
+                if chunk := await self._next(self._hub, channel):
                     yield chunk
             yield b'event: end\ndata: {"reason":"%s"}\n\n' % self._reason.encode()
         finally:
-            self._hub.leave(channel, self)
-            self._slot.release()
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._hub is not None and self._channel is not None:
+            self._hub.leave(self._channel, self)
+            self._channel = None
             ENDS.add(self._reason or "closed")
+        self._give_back()
 
-    async def _follow(self, hub: Hub, channel: Channel) -> AsyncIterator[bytes]:
-        while not self._is_over():
-            changed, last = channel.changed, channel.position
-            position = self._position
-            if self._is_patient(last):
-                yield await self._wait(changed, AWAY_SECONDS, AWAY)
-            elif position is None or last is None or position.born != last.born:
-                async for chunk in self._catch_up(hub, channel, last):
-                    yield chunk
-            elif position.number >= last.number:
-                if self._once:
-                    self.end("caught up")
-                else:
-                    yield await self._wait(changed, self.heartbeat, HEARTBEAT)
-            else:
-                entries = channel.after(position, AT_ONCE) or await self._kept(
-                    hub, channel, position, last
-                )
-                if entries is None:
-                    yield await self._wait(changed, AWAY_SECONDS, AWAY)
-                else:
-                    yield self._told(entries, channel.subjects)
-
-    def _is_patient(self, last: Position | None) -> bool:
-        """Whether Redis has been away only for a moment, and there is a place to go on from."""
-        if last is not None:
-            self._away_since = None
-            return False
-        if self._away_since is None:
-            self._away_since = monotonic()
-        return self._is_live and monotonic() - self._away_since < PATIENCE_SECONDS
+    def _begun(self, channel: Channel) -> bytes:
+        if not self._is_new:
+            return self._mark() if self._position else self._lost()
+        if not self._settle:
+            self._position = channel.position
+        return self._mark()
 
     def _is_over(self) -> bool:
-        if self._deadline is not None and not self._once and monotonic() >= self._deadline:
+        if self._deadline is not None and monotonic() >= self._deadline:
             self.end("time")
         return bool(self._reason)
 
+    async def _next(self, hub: Hub, channel: Channel) -> bytes:
+        """What is to be sent next, or nothing; waits for it."""
+        changed, last, at = channel.changed, channel.position, self._position
+        if at is None:
+            return await self._from_store(hub, channel)
+        if last is None and monotonic() - channel.away_since < PATIENCE_SECONDS:
+            return await self._wait(changed, AWAY_SECONDS, AWAY)
+        if last is None or last.born != at.born or last.number < at.number:
+            return self._lost()
+        if last.number == at.number:
+            if self._once:
+                self.end("caught up")
+                return b""
+            return await self._wait(changed, self.heartbeat, HEARTBEAT + self._mark())
+        try:
+            entries = channel.after(at, AT_ONCE) or await hub.in_thread(
+                channels.between, channel.name, at, last, AT_ONCE
+            )
+        except StoreAway:
+            return await self._wait(changed, AWAY_SECONDS, AWAY)
+        return self._told(entries, at, channel.subjects) if entries else self._lost()
+
     async def _wait(self, changed: asyncio.Event, seconds: float, else_say: bytes) -> bytes:
-        """Wait for a change, so long at most; what to send then. With 0 seconds, end instead."""
+        """Wait for a change, so long at most; what to say then. With 0 seconds, end instead."""
         if self._once:
             self.end("unavailable")
-        left = seconds if self._deadline is None else max(0.0, self._deadline - monotonic())
+            return b""
+        left = seconds if self._deadline is None else self._deadline - monotonic()
         try:
-            await asyncio.wait_for(changed.wait(), min(seconds, left))
+            async with asyncio.timeout(min(seconds, left)):
+                await changed.wait()
         except TimeoutError:
             return else_say
         return b""
 
-    async def _kept(
-        self, hub: Hub, channel: Channel, position: Position, last: Position
-    ) -> list[Entry] | None:
-        """What Redis has after the position; None where it is away."""
-        try:
-            return await hub.in_thread(channels.between, channel.name, position, last, AT_ONCE)
-        except StoreAway:
-            return None
-
-    def _told(self, entries: Sequence[Entry], subjects: frozenset[int]) -> bytes:
+    def _told(self, entries: Iterable[Entry], at: Position, subjects: Collection[int]) -> bytes:
         """The entries as events, up to where something is missing; there the place is lost."""
         parts = []
         for entry in entries:
-            assert self._position is not None
-            if not entry.body or not follows(entry.position, self._position):
-                self._position = None
+            if not entry.body or not follows(entry.position, at):
+                parts.append(self._lost())
                 break
-            self._position = entry.position
-            if entry.subject not in subjects:
-                continue
+            at = self._position = entry.position
             body = entry.body if self._shape is None else self._shape(entry.body)
-            if body is not None and not self._sent.has(entry.time, body):
-                self._time = max(self._time, entry.time)
-                parts.append(self._told_one(body))
-        if not entries:
-            self._position = None
+            if body and entry.subject in subjects and (entry.time, body) not in self._sent:
+                parts.append(self._event_of(entry.time, body))
         return b"".join(parts)
 
-    async def _catch_up(
-        self, hub: Hub, channel: Channel, last: Position | None
-    ) -> AsyncIterator[bytes]:
-        """Go on from the store to its end, then behind `last` of the channel; None: it is away."""
-        if self._is_live:
-            self._is_live = False
-            BREAKS.add()
-            yield self._gap()
+    def _lost(self) -> bytes:
+        """What follows the place is gone from the channel: the store is next."""
+        BREAKS.add()
         self._position = None
-        if self._settle:
+        said = {"after": format_ms(self._time), "filled": self._source is not None}
+        return b"event: gap\ndata: %s\n\n" % json.dumps(said)
+
+    async def _from_store(self, hub: Hub, channel: Channel) -> bytes:
+        """A page of what the store has. After the last the place is that noted before the first.
+
+        While Redis is away there is none, and the store is asked again and again.
+        """
+        changed = channel.changed
+        if not self._is_reading:
             await asyncio.sleep(self._settle)
-            last = channel.position
+            self._noted, self._is_reading = channel.position, True
+        rows: Sequence[Row] = ()
+        more = False
         if self._source is not None:
-            more = True
-            while more and not self._is_over():
-                name = (self._source, self._time, last)
-                try:
-                    rows, more = await hub.shared(name, self._source.page, self._time)
-                except StoreAway:
-                    yield await self._wait(asyncio.Event(), AWAY_SECONDS, b": a store is away\n\n")
-                    return
-                self._sent.add(rows)
-                yield self._read(rows)
-        if self._reason:
-            return  # maybe not at the store's end: no place in the channel is to be named
-        if last is not None:
-            self._position = last
-            self._is_live = True
-            yield self._mark()
-        elif self._once:
-            self.end("caught up")
-        else:
-            yield await self._wait(channel.changed, AWAY_SECONDS, AWAY)
+            try:
+                rows, more = await hub.in_thread(self._source.page, self._time)
+            except StoreAway:
+                return await self._wait(asyncio.Event(), AWAY_SECONDS, AWAY)
+        told = b"".join([self._event_of(*row) for row in rows])
+        if rows:
+            self._sent.add(rows)
+        if more:
+            return told
+        self._position, self._is_reading = self._noted, False
+        if told or self._position:
+            return told + self._mark()
+        return await self._wait(changed, AWAY_SECONDS, AWAY)
 
-    def _read(self, rows: Iterable[tuple[int, bytes]]) -> bytes:
-        parts = []
-        for time, body in rows:
-            self._time = max(self._time, time)
-            parts.append(self._told_one(body))
-        return b"".join(parts)
-
-    def _place(self) -> bytes:
-        return str(Place(self._position, self._time)).encode()
-
-    def _told_one(self, body: bytes) -> bytes:
+    def _event_of(self, time: int, body: bytes) -> bytes:
+        self._time = max(self._time, time)
         return b"id: %s\nevent: %s\ndata: %s\n\n" % (self._place(), self._event, body)
 
     def _mark(self) -> bytes:
         """The place alone: it is no event, and a client that comes back names it."""
         return b"id: %s\n\n" % self._place()
 
-    def _gap(self) -> bytes:
-        said = {"after": format_ms(self._time), "filled": self._source is not None}
-        return b"event: gap\ndata: %s\n\n" % json.dumps(said)
+    def _place(self) -> bytes:
+        return str(Place(None if self._sent else self._position, self._time)).encode()

@@ -6,10 +6,12 @@ const EVERY_MS = 1000, POLL_MS = 2000;
 const STREAMED = ["kind", "severity", "device_id", "user_id", "request_id"];
 const live = document.getElementById("live");
 let end = () => {};
-let isAsking = false;
+let isAsking = false, isAgain = false;
 
 async function refresh() {
-    if (document.hidden || isAsking) return;
+    if (document.hidden) return;
+    isAgain = isAsking;
+    if (isAsking) return;
     isAsking = true;
     try {
         const answer = await fetch(location.href);
@@ -24,6 +26,7 @@ async function refresh() {
         // the server is away; the next time may find it
     } finally {
         isAsking = false;
+        if (isAgain) refresh();
     }
 }
 
