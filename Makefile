@@ -14,7 +14,7 @@ export GRANIAN_HTTP1_HEADER_READ_TIMEOUT ?= 30000
 export GRANIAN_HTTP1_BUFFER_SIZE ?= 65536
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo run serve test test-embedded test-real test-browser test-cluster check audit format services services-stop cluster cluster-stop \
+.PHONY: help venv demo run serve streams test test-embedded test-real test-browser test-cluster check audit format services services-stop cluster cluster-stop \
 	test-faults soak bench bench-growth bench-pages screenshots clean
 
 help: ## List the tasks
@@ -49,12 +49,16 @@ demo: $(BIN)/.runtime ## Run everything embedded, with sample data and simulated
 run: $(BIN)/.runtime ## Run the server on the stores that the environment names, else embedded
 	@ALLOW_HTTP=1 $(BIN)/python manage.py setup_stores
 	@ALLOW_HTTP=1 WORKER_THREAD=1 $(BIN)/granian --interface wsgi --port $(PORT) \
-		--blocking-threads 8 --no-ws iotflow.wsgi:application
+		--blocking-threads 16 --no-ws iotflow.wsgi:application
 
 serve: $(BIN)/.runtime ## Serve on real stores as in production: WORKERS processes of THREADS; the worker apart
 	@$(BIN)/granian --interface wsgi --port $(PORT) --workers $(WORKERS) \
 		--blocking-threads $(THREADS) --respawn-failed-workers --workers-kill-timeout 25 \
 		--no-ws iotflow.wsgi:application
+
+streams: $(BIN)/.runtime ## Serve live streams on real stores, beside `make serve`; PORT, WORKERS
+	@$(BIN)/granian --interface asgi --port $(PORT) --workers $(WORKERS) --respawn-failed-workers \
+		--backpressure 1100 --workers-kill-timeout 10 --no-ws iotflow.asgi:application
 
 services: $(BIN)/.runtime ## Start PostgreSQL, Cassandra, Redis and MongoDB; then: . .services/env
 	@$(BIN)/python deploy/services.py up

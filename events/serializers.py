@@ -12,7 +12,6 @@ from iotflow.lib.timeparse import format_datetime
 
 def event_body(event: EventLog, viewer: Any) -> dict[str, Any]:
     """An event as `viewer` may see it: where somebody else acted from is for staff."""
-    own = event.actor == f"user:{viewer.get_username()}" or event.actor.startswith("device:")
     return {
         "id": str(event.id),
         "time": format_datetime(event.time),
@@ -22,10 +21,16 @@ def event_body(event: EventLog, viewer: Any) -> dict[str, Any]:
         "actor": event.actor,
         "user_id": event.user_id,
         "device_id": event.device_id,
-        "address": event.address if own or viewer.is_staff else "",
+        "address": "" if hides_address(event.actor, viewer) else event.address,
         "request_id": event.request_id,
         "payload": event.payload,
     }
+
+
+def hides_address(actor: str, viewer: Any) -> bool:
+    """Whether it was somebody else who acted, and the viewer is not of staff."""
+    own = actor == f"user:{viewer.get_username()}" or actor.startswith("device:")
+    return not own and not viewer.is_staff
 
 
 class EventBody(serializers.Serializer[Any]):

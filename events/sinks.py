@@ -16,6 +16,7 @@ from django.utils.dateparse import parse_datetime
 from pymongo import timeout
 from pymongo.errors import BulkWriteError, PyMongoError
 
+from events import news
 from events.models import EventLog
 from iotflow.lib.breaker import Breaker
 from iotflow.lib.errors import StoreAway
@@ -79,15 +80,25 @@ def deliver(documents: Sequence[Document], seconds: float | None = None) -> None
     """Store the documents (fields of EventLog, JSON types); those there already are skipped.
 
     Takes `seconds` at most, or MONGODB_TIMEOUT_MS. Raises StoreAway; then any part of them may be
-    stored, and delivering again is right.
+    stored, and delivering again is right. Listeners are told of those that are new.
     """
     if not documents:
         return
+    try:
+        known = _store(documents, seconds)
+    except StoreAway:
+        news.missed(documents)
+        raise
+    news.tell([one for n, one in enumerate(documents) if n not in known])
+
+
+def _store(documents: Sequence[Document], seconds: float | None) -> set[int]:
+    """Which of them, by number, are known to have been there; embedded, none is."""
     if settings.EVENTS_EMBEDDED:
         EventLog.objects.bulk_create(
             (EventLog(**document) for document in documents), ignore_conflicts=True
         )
-        return
+        return set()
     with breaker.guard(), _limited(seconds):
         try:
             _collection().insert_many([_to_bson(item) for item in documents], ordered=False)
@@ -97,6 +108,8 @@ def deliver(documents: Sequence[Document], seconds: float | None = None) -> None
                 failure.get("code") != DUPLICATE_KEY for failure in failures
             ):
                 raise
+            return {failure["index"] for failure in failures}
+    return set()
 
 
 def _limited(seconds: float | None) -> AbstractContextManager[None]:

@@ -18,9 +18,7 @@ from iotflow.lib import ids
 from iotflow.lib.pagination import limit_parameter
 
 NUMBER = {"type": "integer", "minimum": 1, "maximum": ids.MAX}
-PARAMETERS = [
-    OpenApiParameter("start_time", str, description="Included; default -24h."),
-    OpenApiParameter("end_time", str, description="Included; default: no end."),
+FILTERS = [
     OpenApiParameter(
         "kind", str, enum=Kind.values, many=True, explode=False, description="Any of these."
     ),
@@ -28,6 +26,11 @@ PARAMETERS = [
     OpenApiParameter("device_id", NUMBER),
     OpenApiParameter("user_id", NUMBER, description="Whose things it is about; for staff."),
     OpenApiParameter("request_id", OpenApiTypes.STR, description="`X-Request-ID` of an answer."),
+]
+PARAMETERS = [
+    OpenApiParameter("start_time", str, description="Included; default -24h."),
+    OpenApiParameter("end_time", str, description="Included; default: no end."),
+    *FILTERS,
     limit_parameter(settings.LIST_LIMIT, settings.LIST_LIMIT_MAX),
     OpenApiParameter("cursor", str, description="`next_cursor` of the page before."),
 ]

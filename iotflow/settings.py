@@ -522,6 +522,16 @@ KEY_CACHE_SECONDS = bounded("KEY_CACHE_SECONDS", 3600, 1, 86_400)
 LATEST_CACHE_SECONDS = bounded("LATEST_CACHE_SECONDS", 600, 1, 86_400)
 ONLINE_SECONDS = bounded("ONLINE_SECONDS", 300, 1, 86_400)
 
+# --- Live streams -------------------------------------------------------------------------------
+STREAMS_MAX = bounded("STREAMS_MAX", 1000, 1, 100_000)
+STREAMS_IN_THREADS = bounded("STREAMS_IN_THREADS", 8, 0, 1000)
+STREAMS_EACH = bounded("STREAMS_EACH", 20, 1, 100_000)
+STREAM_HEARTBEAT_SECONDS = bounded("STREAM_HEARTBEAT_SECONDS", 15, 1, 300)
+STREAM_CHECK_SECONDS = bounded("STREAM_CHECK_SECONDS", 3, 1, 60)
+STREAM_SEND_SECONDS = bounded("STREAM_SEND_SECONDS", 20, 1, 300)
+STREAM_KEPT = bounded("STREAM_KEPT", 1000, 10, 100_000)
+STREAM_KEPT_SECONDS = bounded("STREAM_KEPT_SECONDS", 300, 10, 86_400)
+
 # --- Events and background work -----------------------------------------------------------------
 PRESENCE_RETENTION_DAYS = bounded("PRESENCE_RETENTION_DAYS", 400, 1, 36_500)
 EVENT_RETENTION_DAYS = bounded("EVENT_RETENTION_DAYS", 90, 1, 36_500)

@@ -17,6 +17,7 @@ from django.db import DatabaseError, connections
 
 from events import outbox
 from iotflow.lib.errors import StoreAway
+from iotflow.lib.live import hub
 from telemetry import ingest
 
 logger = logging.getLogger(__name__)
@@ -37,11 +38,12 @@ def deliver() -> None:
         connections.close_all()
 
 
-def at_end(last: Callable[[], object] = deliver) -> None:
+def at_end(last: Callable[[], object] = deliver, *, hears_signals: bool = True) -> None:
     """Have the committer finish when this process ends, then `last` run, if granian started it."""
     if parent_process() is not None:
         Finalize(None, _finish, args=(last,), exitpriority=10)
-        _hear_signals()
+        if hears_signals:
+            _hear_signals()
 
 
 def _hear_signals() -> None:
@@ -60,6 +62,7 @@ def _hear_signals() -> None:
     def nudge() -> None:
         while number := os.read(reading, 1):
             if number[0] != signal.SIGUSR2:
+                hub.finish()  # a request that does not end would be waited for
                 for _ in range(NUDGES):
                     signal.pthread_kill(main, signal.SIGUSR2)
                     time.sleep(0.1)

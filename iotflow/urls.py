@@ -7,6 +7,7 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularSwaggerView
 
 from iotflow import scraping, views
+from iotflow.eventstream import EventStreamView
 from iotflow.lib.ids import IdConverter
 
 register_converter(IdConverter, "id")
@@ -18,6 +19,7 @@ api: list[URLPattern | URLResolver] = [
     path("", include("devices.urls")),
     path("", include("accounts.urls")),
     path("", include("events.urls")),
+    path("events/stream", EventStreamView.as_view()),
     path("admin/stats", views.StatsView.as_view()),
     path("admin/<path:path>", views.AdminOnlyView.as_view()),
     path("health", views.HealthView.as_view()),

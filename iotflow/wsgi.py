@@ -4,7 +4,6 @@ Started with WORKER_THREAD=1, it also does the background work, in one thread of
 """
 
 import gc
-import logging
 import os
 from collections.abc import Callable, Iterable
 from io import BytesIO
@@ -13,8 +12,9 @@ from typing import Any
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "iotflow.settings")
 
 from django.conf import settings
-from django.core.checks import WARNING, run_checks
 from django.core.wsgi import get_wsgi_application
+
+from iotflow.serving import check_settings, serve
 
 Start = Callable[..., Any]
 App = Callable[[dict[str, Any], Start], Iterable[bytes]]
@@ -31,36 +31,6 @@ def with_length(app: App) -> App:
         return app(environ, start_response)
 
     return wrapped
-
-
-def check_settings() -> None:
-    """Refuse to serve on settings that a system check calls an error; say its warnings."""
-    messages = [message for message in run_checks() if message.is_serious(WARNING)]
-    for message in messages:
-        logging.getLogger(__name__).warning("%s", message)
-    if any(message.is_serious() for message in messages):
-        raise SystemExit("The settings are wrong; `manage.py check` says how.")
-
-
-def serve() -> None:
-    """What a server process does besides answering, and how it ends."""
-    from iotflow import readiness, shutdown
-    from iotflow.lib import siblings, tracing
-    from iotflow.lib.postgres import silence
-
-    tracing.start_where_asked()
-    silence.install()
-    readiness.process.start()
-    if settings.METRICS_TOKEN or settings.METRICS_LOOPBACK:
-        siblings.keep_saved()
-    if not settings.WORKER_THREAD:
-        shutdown.at_end()
-        return
-    from iotflow.worker import Worker
-
-    worker = Worker()
-    worker.start_thread()
-    shutdown.at_end(worker.finish)
 
 
 application = with_length(get_wsgi_application())

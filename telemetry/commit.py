@@ -18,7 +18,7 @@ from iotflow.lib import counters
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.redis import redis, shared
 from iotflow.lib.timeparse import now_ms
-from telemetry import latest, rollups
+from telemetry import latest, live, rollups
 from telemetry.readings import Place, Reading, newest
 from telemetry.stores import Refused, telemetry_store
 
@@ -79,6 +79,8 @@ def _store(readings: Sequence[Reading], deadline: float) -> list[Refused | None]
 def publish(readings: Sequence[Reading], devices: Collection[DeviceRecord] = ()) -> None:
     """Tell Redis of stored readings, and that these devices were heard of: one pipeline.
 
+    Those of devices that somebody listens to go to their channels besides, by another call.
+
     Never fails: what Redis misses is dropped from its cache when it is back.
     """
     values = newest(readings)
@@ -86,16 +88,15 @@ def publish(readings: Sequence[Reading], devices: Collection[DeviceRecord] = ())
     counters.count("readings", len(readings))
     counters.count("values", sum(len(reading.values) for reading in readings))
     try:
-        with (
-            redis() as client,
-            client.pipeline(transaction=False) as pipe,
-            counters.sending(pipe),
-        ):
-            latest.forget(pipe, waiting)
-            latest.add_newest(pipe, values)
-            if devices:
-                presence.add_touches(pipe, devices, now_ms())
-            pipe.execute()
+        with redis() as client:
+            with client.pipeline(transaction=False) as pipe, counters.sending(pipe):
+                latest.forget(pipe, waiting)
+                latest.add_newest(pipe, values)
+                if devices:
+                    presence.add_touches(pipe, devices, now_ms())
+                asked = live.ask(pipe, {*values, *waiting})
+                answers = pipe.execute()
+            live.tell(client, readings, waiting, asked, answers)
         missed.mended(waiting)
         if not shared():  # nobody else sees it there, and it ends with this process
             _save_presence(devices)

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from telemetry.views import reading, writing
+from telemetry.views import live, reading, writing
 
 urlpatterns = [
     path("telemetry", writing.SubmitView.as_view()),
@@ -11,6 +11,8 @@ urlpatterns = [
     path("telemetry/status", reading.StoreStatusView.as_view()),
     path("telemetry/<id:device_id>/aggregated", reading.AggregatedView.as_view()),
     path("telemetry/<id:device_id>/export", reading.ExportView.as_view()),
+    path("telemetry/<id:device_id>/stream", live.DeviceStreamView.as_view()),
     path("telemetry/user/<uuid:user_id>", reading.FeedView.as_view()),
     path("groups/<id:group_id>/telemetry/latest", reading.GroupLatestView.as_view()),
+    path("groups/<id:group_id>/stream", live.GroupStreamView.as_view()),
 ]

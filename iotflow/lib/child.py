@@ -85,10 +85,20 @@ def server(
     """This project's own server on the loopback address, or that of the code in `directory`."""
     command = [
         *(sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1"),
-        *("--port", str(port), "--workers", str(workers), "--blocking-threads", "8", "--no-ws"),
+        *("--port", str(port), "--workers", str(workers), "--blocking-threads", "16", "--no-ws"),
         "iotflow.wsgi:application",
     ]
     return Child("server", command, log, {**LIMITS, **environment}, directory)
+
+
+def streams(port: int, log: Path, environment: Mapping[str, str]) -> Child:
+    """This project's own server of live streams on the loopback address."""
+    command = [
+        *(sys.executable, "-m", "granian", "--interface", "asgi", "--host", "127.0.0.1"),
+        *("--port", str(port), "--backpressure", "1100", "--workers-kill-timeout", "10", "--no-ws"),
+        "iotflow.asgi:application",
+    ]
+    return Child("server of streams", command, log, {**LIMITS, **environment})
 
 
 def answers(url: str, child: Child, seconds: float, path: str = "/health?detailed=true") -> bool:

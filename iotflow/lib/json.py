@@ -17,12 +17,12 @@ LONG_NUMBER = re.compile(rb"\d{19}")
 Place = tuple[str | int, ...]  # the names and indexes that lead to a value
 
 
-def dumps(value: Any) -> bytes:
+def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
     """Compact UTF-8; integers beyond 64 bits, lone surrogates and depth over 254 raise TypeError.
 
     NaN and infinities become null: refuse them before.
     """
-    return orjson.dumps(value)
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort_keys else None)
 
 
 def loads(text: bytes | str) -> Any:

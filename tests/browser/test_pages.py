@@ -1,8 +1,11 @@
 """The staff's pages in a real browser: what is seen, not only what is in the document."""
 
+import json
 import re
+import time
 from collections import Counter
 
+import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
@@ -168,6 +171,36 @@ def test_new_events_come_in_while_it_is_live(page):
     shown = page.locator("#events [data-id]").first.get_attribute("data-id")
     expect(page.locator(f"#events tbody tr:first-child:not([data-id='{shown}'])")).to_be_visible()
     expect(page.locator("#events .iot-new").first).to_be_visible()
+
+
+def test_a_reading_appears_on_the_open_chart_within_a_second(page, demo):
+    facts = json.loads((demo.place / "demo.json").read_text())
+
+    def submit(value: float, at: str) -> None:
+        body = {"data": {"level": value}, "timestamp": at}
+        headers = {"X-API-Key": facts["api_key"]}
+        answer = httpx.post(f"{demo.url}/api/v1/telemetry", json=body, headers=headers)
+        assert answer.status_code == 201
+
+    for minutes in range(30, 10, -1):
+        submit(1, f"-{minutes}m")
+    with page.expect_response(re.compile("/stream")):
+        overview(page, facts["device_id"], "range=1h")
+    card = page.locator("#charts .iot-card").filter(has_text="level")
+    tile = page.locator(".iot-tile").filter(has_text="level").locator("strong")
+    expect(card).not_to_have_attribute("aria-busy", "true")
+    expect(tile).to_have_text("1")
+    page.wait_for_timeout(500)
+    before = card.locator("canvas").evaluate("canvas => canvas.toDataURL()")
+    submit(42, "now")
+    told = time.monotonic()
+    page.wait_for_function(
+        "([canvas, before]) => canvas.toDataURL() !== before",
+        arg=[card.locator("canvas").element_handle(), before],
+        timeout=1000,
+    )
+    expect(tile).to_have_text("42", timeout=1000)
+    assert time.monotonic() - told < 1
 
 
 def test_a_file_of_devices_shows_first_what_it_would_change(page):

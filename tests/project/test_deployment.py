@@ -12,7 +12,7 @@ from tests.environment import ROOT
 
 COMPOSE = [ROOT / "docker-compose.yml", ROOT / "deploy" / "compose.ha.yml"]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
-DEPLOYMENTS = ("web", "worker")
+DEPLOYMENTS = ("web", "streams", "worker")
 
 
 # --- Compose --------------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ def test_what_kubernetes_does_not_know_is_found():
 
 
 def test_pods_run_without_rights_and_cannot_write_to_their_image():
-    assert {name for name, _ in pods()} == {"web", "worker", "setup"}
+    assert {name for name, _ in pods()} == {"web", "streams", "worker", "setup"}
     for name, template in pods():
         pod = template["spec"]
         assert pod["automountServiceAccountToken"] is False, name
@@ -110,22 +110,25 @@ def test_names_that_manifests_use_are_those_of_others():
             for kind, word in (("ConfigMap", "configMapRef"), ("Secret", "secretRef")):
                 if word in source:
                     assert named(kind, source[word]["name"]), name
-    labels = named("Deployment", "web")["spec"]["template"]["metadata"]["labels"]
-    assert named("Service", "web")["spec"]["selector"] == labels
-    assert named("Deployment", "web")["spec"]["selector"]["matchLabels"] == labels
-    assert named("PodDisruptionBudget", "web")["spec"]["selector"]["matchLabels"] == labels
+    for name in ("web", "streams"):
+        labels = named("Deployment", name)["spec"]["template"]["metadata"]["labels"]
+        assert named("Service", name)["spec"]["selector"] == labels
+        assert named("Deployment", name)["spec"]["selector"]["matchLabels"] == labels
+        assert named("PodDisruptionBudget", name)["spec"]["selector"]["matchLabels"] == labels
     scaled = named("HorizontalPodAutoscaler", "web")["spec"]["scaleTargetRef"]
     assert named(scaled["kind"], scaled["name"])
-    [rule] = named("Ingress", "web")["spec"]["rules"]
-    [path] = rule["http"]["paths"]
-    assert named("Service", path["backend"]["service"]["name"])
     hosts = named("ConfigMap", "iotflow")["data"]["ALLOWED_HOSTS"].split(",")
-    assert rule["host"] in hosts
-    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-        [container] = named("Deployment", "web")["spec"]["template"]["spec"]["containers"]
-        asked = container[probe]["httpGet"]
-        assert asked["httpHeaders"] == [{"name": "Host", "value": hosts[0]}]
-        assert asked["path"] == ("/health/ready" if probe == "readinessProbe" else "/health/live")
+    for name in ("web", "streams"):
+        [rule] = named("Ingress", name)["spec"]["rules"]
+        [path] = rule["http"]["paths"]
+        assert named("Service", path["backend"]["service"]["name"])
+        assert rule["host"] in hosts
+        [container] = named("Deployment", name)["spec"]["template"]["spec"]["containers"]
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            asked = container[probe]["httpGet"]
+            wanted = "/health/ready" if probe == "readinessProbe" else "/health/live"
+            assert asked["httpHeaders"] == [{"name": "Host", "value": hosts[0]}]
+            assert asked["path"] == wanted
 
 
 def test_manifests_set_only_what_the_application_reads():

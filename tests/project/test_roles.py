@@ -72,7 +72,7 @@ READING = {"data": {"temperature": 21.5}}
 # For another's device the only verdict is that there is none of that id.
 ANYBODYS_READINGS = row(401, 401, OK, 400, OK, staff_without_permissions=400)
 # What a query has to say where the path is not enough.
-QUERIES = {"/aggregated": "?field=temperature"}
+QUERIES = {"/aggregated": "?field=temperature", "/stream": "?seconds=0"}
 
 
 @dataclass
@@ -236,9 +236,11 @@ TABLE: dict[Endpoint, tuple[dict[str, Any], Callable[[World], Any] | None]] = {
     ("POST", f"{V1}/groups/{{group_id}}/devices/bulk"): (CHANGED, other_devices),
     ("DELETE", f"{V1}/groups/{{group_id}}/devices/bulk"): (CHANGED, its_devices),
     ("GET", f"{V1}/groups/{{group_id}}/telemetry/latest"): (SEEN, None),
+    ("GET", f"{V1}/groups/{{group_id}}/stream"): (SEEN, None),
     ("DELETE", f"{V1}/groups/{{group_id}}/devices/{{device_id}}"): (CHANGED, None),
     ("GET", f"{V1}/admin/stats"): (STAFF, None),
     ("GET", f"{V1}/events"): (USERS, None),
+    ("GET", f"{V1}/events/stream"): (USERS, None),
     ("GET", f"{V1}/events/{{event_id}}"): (SEEN, None),
     ("GET", f"{V1}/admin/devices"): (STAFF, None),
     ("GET", f"{V1}/admin/devices/statuses"): (STAFF, None),
@@ -254,6 +256,7 @@ TABLE: dict[Endpoint, tuple[dict[str, Any], Callable[[World], Any] | None]] = {
     ("GET", f"{V1}/telemetry/{{device_id}}/latest"): (READINGS, None),
     ("GET", f"{V1}/telemetry/{{device_id}}/aggregated"): (READINGS, None),
     ("GET", f"{V1}/telemetry/{{device_id}}/export"): (READINGS, None),
+    ("GET", f"{V1}/telemetry/{{device_id}}/stream"): (READINGS, None),
     ("DELETE", f"{V1}/telemetry/{{device_id}}"): (ERASED, a_range),
     ("GET", f"{V1}/telemetry/user/{{user_id}}"): (SEEN, None),
 }

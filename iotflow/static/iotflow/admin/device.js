@@ -2,11 +2,14 @@
 
 import { POINTS, aggregated, ask, columns, padded, range } from "./api.js";
 import { timeChart } from "./charts.js";
+import { follow, spaced } from "./live.js";
 import { timeBar } from "./timebar.js";
 
 const facts = JSON.parse(document.getElementById("chart-facts").textContent);
 const EVENTS = 200;
 const HOUR_MS = 3_600_000, STRIP_HOURS = 168, STRIP_MEASUREMENTS = 6;
+// A chart is drawn anew by a request, of which a user has so many a minute.
+const REDRAW_MS = Math.max(1000, 500 * facts.measurements.length);
 const charts = new Map();
 let asked = 0;
 
@@ -98,3 +101,29 @@ const bar = timeBar(facts.newest, (from, to) => {
     drawEvents(from, to, number);
 });
 drawStrip();
+
+/* A reading as it comes: its values in the tiles, and in the charts where these end now. */
+const said = new Set();
+const redraw = spaced(() => {
+    const stretch = bar.untilNow();
+    if (stretch) said.forEach((name) => charts.has(name) && drawOne(name, ...stretch, asked));
+    said.clear();
+}, REDRAW_MS);
+follow(`telemetry/${facts.device}/stream`, {}, {
+    reading({ timestamp, measurements }) {
+        for (const tile of document.querySelectorAll(".iot-tile")) {
+            const name = tile.querySelector(".iot-name").textContent, time = tile.querySelector("time");
+            if (!(name in measurements) || Date.parse(timestamp) < Date.parse(time.dateTime)) continue;
+            const value = measurements[name];
+            tile.querySelector("strong").textContent = typeof value === "object" ? JSON.stringify(value) : value;
+            time.dateTime = time.title = timestamp;
+            time.textContent = new Date(timestamp).toLocaleTimeString(undefined, { timeZone: bar.zone });
+        }
+        Object.keys(measurements).forEach((name) => said.add(name));
+        redraw();
+    },
+    gap() {
+        facts.measurements.forEach((name) => said.add(name));
+        redraw();
+    },
+});

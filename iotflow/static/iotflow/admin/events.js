@@ -1,12 +1,17 @@
-/* Live: the newest page of the event log is read again every two seconds, one at a time; what is new is marked. */
+/* Live: the newest page of the event log is read again when something happened; what is new is marked. */
 
-const EVERY_MS = 2000;
+import { follow, spaced } from "./live.js";
+
+const EVERY_MS = 1000, POLL_MS = 2000;
+const STREAMED = ["kind", "severity", "device_id", "user_id", "request_id"];
 const live = document.getElementById("live");
-let timer = null;
-let isAsking = false;
+let end = () => {};
+let isAsking = false, isAgain = false;
 
 async function refresh() {
-    if (document.hidden || isAsking) return;
+    if (document.hidden) return;
+    isAgain = isAsking;
+    if (isAsking) return;
     isAsking = true;
     try {
         const answer = await fetch(location.href);
@@ -21,13 +26,21 @@ async function refresh() {
         // the server is away; the next time may find it
     } finally {
         isAsking = false;
+        if (isAgain) refresh();
     }
 }
 
+function poll() {
+    const timer = setInterval(refresh, POLL_MS);
+    end = () => clearInterval(timer);
+}
+
 live?.addEventListener("change", () => {
-    clearInterval(timer);
-    if (live.checked) {
-        refresh();
-        timer = setInterval(refresh, EVERY_MS);
-    }
+    end();
+    end = () => {};
+    if (!live.checked) return;
+    refresh();
+    const asked = [...new URLSearchParams(location.search)].filter(([name, value]) => value && STREAMED.includes(name));
+    const news = spaced(refresh, EVERY_MS);
+    end = follow("events/stream", Object.fromEntries(asked), { event: news, gap: news }, poll);
 });

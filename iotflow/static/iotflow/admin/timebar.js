@@ -10,13 +10,19 @@ const SHORTEST = 600, LONGEST = 3660 * 86400;
  *
  * `newest`, in ms, is when there last was something to show: where that is long ago, it is shown
  * at first. The bar that is returned has `zone`, `between(from, to)`, `reset()`, `parameters` of
- * the address that are the page's own, and `changed()` for when those are others.
+ * the address that are the page's own, and `changed()` for when those are others; `untilNow()` is
+ * the stretch as it is by now where that ends now, else null.
  */
 export function timeBar(newest, load, parameters = {}) {
     const form = document.getElementById("chart-bar");
     const zones = document.getElementById("chart-zone");
     const span = document.getElementById("chart-span");
-    const bar = { parameters, between, reset: () => show({ range: USUAL }), changed: () => show({}) };
+    const bar = {
+        parameters, between,
+        reset: () => show({ range: USUAL }),
+        changed: () => show({}),
+        untilNow: () => (bar.range ? bounds() : null),
+    };
 
     function read() {
         const query = new URLSearchParams(location.search);
