@@ -24,6 +24,7 @@ from iotflow.lib.redis import key, redis
 from iotflow.lib.timeparse import now_ms
 from telemetry import deleting, rollups
 from telemetry import services as telemetry
+from telemetry.alerting import alerts, sweep
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +63,13 @@ def jobs() -> list[Job]:
         Job("deliver events", 1.0, outbox.relay_all),
         Job("invalidate cached keys", 1.0, key_cache.apply_pending),
         Job("save when devices were last seen", 30.0, PresenceFlush()),
+        Job("deliver alerts", 1.0, alerts.deliver_all),
         Job("seal events", 5.0, sealer.seal),
         Job("count devices", tally.EVERY_SECONDS, tally.renew),
         Job("erase what deleted devices left", 10.0, deleting.erase_deleted),
         Job("settle deleted ranges of telemetry", 5.0, deleting.settle_ranges),
+        Job("find devices that are silent", 10.0, sweep.find_silence),
+        Job("close alerts that nothing watches", 60.0, sweep.close_unwatched),
         Job("roll up telemetry", 300.0, rollups.Roller()),
         Job("drop what has expired", 3600.0, drop_expired),
     ]
@@ -85,9 +89,9 @@ class Worker:
         threading.Thread(target=self.run, name="worker", daemon=True).start()
 
     def finish(self) -> None:
-        """Stop, and do once more what would be lost or late: presence, and waiting events."""
+        """Stop, and do once more what would be lost or late: presence, waiting events, alerts."""
         self.stop()
-        for job in self._jobs[:3]:
+        for job in self._jobs[:4]:
             self._run(job)
 
     def run(self) -> None:

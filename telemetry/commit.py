@@ -19,6 +19,8 @@ from iotflow.lib.errors import StoreAway
 from iotflow.lib.redis import redis, shared
 from iotflow.lib.timeparse import now_ms
 from telemetry import latest, rollups
+from telemetry.alerting.book import Check
+from telemetry.alerting.sieve import Due, Sieve
 from telemetry.readings import Place, Reading, newest
 from telemetry.stores import Refused, telemetry_store
 
@@ -76,11 +78,17 @@ def _store(readings: Sequence[Reading], deadline: float) -> list[Refused | None]
     return [refusal for reading in readings for refusal in _store([reading], deadline)]
 
 
-def publish(readings: Sequence[Reading], devices: Collection[DeviceRecord] = ()) -> None:
+def publish(
+    readings: Sequence[Reading],
+    devices: Collection[DeviceRecord] = (),
+    checks: Sequence[Check] = (),
+) -> list[Due]:
     """Tell Redis of stored readings, and that these devices were heard of: one pipeline.
 
+    What is returned are those of the `checks` that are left for telemetry.alerting.evaluation.
     Never fails: what Redis misses is dropped from its cache when it is back.
     """
+    sieve = Sieve(checks)
     values = newest(readings)
     waiting = missed.places()
     counters.count("readings", len(readings))
@@ -95,13 +103,16 @@ def publish(readings: Sequence[Reading], devices: Collection[DeviceRecord] = ())
             latest.add_newest(pipe, values)
             if devices:
                 presence.add_touches(pipe, devices, now_ms())
-            pipe.execute()
+            sieve.add(pipe)
+            answers = pipe.execute()
         missed.mended(waiting)
         if not shared():  # nobody else sees it there, and it ends with this process
             _save_presence(devices)
+        return sieve.due(answers)
     except StoreAway:
         missed.add(values)
         _save_presence(devices)
+        return sieve.unsifted()
 
 
 class Missed:

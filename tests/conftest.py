@@ -132,12 +132,16 @@ def lasting_lease(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture(autouse=True)
 def no_policies(request: pytest.FixtureRequest) -> None:
-    """Each test begins knowing that there are no policies of retention; that costs no query."""
+    """Each test begins knowing that there are no policies of retention and no rules of alerts; that
+    costs no query.
+    """
     if request.node.nodeid.startswith(PURE):
         return
     from telemetry import retention
+    from telemetry.alerting import book
 
     retention.table.put(retention.Rules())
+    book.shelf.put(book.Book())
 
 
 @pytest.fixture(autouse=True)
