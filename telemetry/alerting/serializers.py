@@ -29,7 +29,10 @@ class Number(serializers.FloatField):
         super().__init__(min_value=kwargs.pop("min_value", -LIMIT), max_value=LIMIT, **kwargs)
 
     def to_internal_value(self, data: Any) -> float:
-        number = super().to_internal_value(data)
+        try:
+            number = super().to_internal_value(data)
+        except OverflowError:  # of an integer
+            number = math.inf
         if not math.isfinite(number):
             raise serializers.ValidationError("Must be a finite number.")
         return number

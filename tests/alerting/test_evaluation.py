@@ -3,6 +3,7 @@
 import itertools
 import threading
 
+from django.db import connections
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -85,10 +86,12 @@ def test_what_waits_is_decided_in_the_order_it_came(alice):
 def test_many_threads_raise_one_alert(alice):
     device, _ = rule_for(alice.user)
     now = now_ms()
-    threads = [
-        threading.Thread(target=take, args=(device, (now + n, 31.0)), kwargs={"arrival": now + n})
-        for n in range(8)
-    ]
+
+    def one(n: int) -> None:
+        take(device, (now + n, 31.0), arrival=now + n)
+        connections.close_all()
+
+    threads = [threading.Thread(target=one, args=(n,)) for n in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
