@@ -42,6 +42,7 @@ from telemetry.stores import telemetry_store
 
 logger = logging.getLogger(__name__)
 REPAIR_SECONDS = 1.0
+SHAKY = 3  # INGEST_WAIT_MS is divided by it where the store is shaky
 GROUP_SIZE = Histogram("iotflow_group_submissions", "Submissions written together.", bounds=SIZES)
 GROUP_SECONDS = Histogram("iotflow_group_seconds", "How long a group took, from keys to events.")
 UNSTORED = Counter(
@@ -167,7 +168,7 @@ class Committer:
             self._queue.append(ticket)
             self._wake.notify()
         with tracing.span("wait for the group"):
-            return ticket.wait(settings.INGEST_WAIT_MS / 1000)
+            return ticket.wait(_patience())
 
     def stop(self, seconds: float = 10) -> None:
         """Finish what is queued, then end the threads; wait so long for them at most."""
@@ -275,6 +276,16 @@ def committer() -> Committer:
             if _committer is None:
                 _committer = Committer()
     return _committer
+
+
+def _patience() -> float:
+    """Seconds that a submission waits.
+
+    A store that fails, or is hardly back, would have all threads of the process wait, and whoever
+    comes after them wait for a thread.
+    """
+    seconds: float = settings.INGEST_WAIT_MS / 1000
+    return seconds / SHAKY if telemetry_store().is_shaky() else seconds
 
 
 def stop(seconds: float) -> None:

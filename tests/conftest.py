@@ -99,7 +99,7 @@ def close(*things: Any) -> None:
     for thing in things:
         for breaker in (thing, getattr(thing, "breaker", None), getattr(thing, "reads", None)):
             if hasattr(breaker, "_failed"):
-                breaker._failed = 0
+                breaker._failed, breaker._shaky_until = 0, 0.0
 
 
 @pytest.fixture(autouse=True)

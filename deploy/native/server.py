@@ -114,6 +114,10 @@ class Server:
         self.say(f"{word}: {version}, {self.address}:{self.port} ({seconds:.1f} s)")
         return version
 
+    def port_is_free(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex((self.address, self.port)) != 0
+
     def spawn(self, command: list[str]) -> None:
         self.refuse_a_taken_port()
         with self.log.open("ab") as log:
@@ -129,9 +133,8 @@ class Server:
         self.pid_file.write_text(f"{child.pid}\n")
 
     def refuse_a_taken_port(self) -> None:
-        with socket.socket() as probe:
-            taken = probe.connect_ex((self.address, self.port)) == 0
-        if taken:
+        # A killed process of many threads lets its port go a moment after it is seen to be gone.
+        if not process.wait_for(self.port_is_free, 2):
             ports = self.state.home / "ports.json"
             raise Failure(
                 f"{self.name}: another process has port {self.port}; "

@@ -22,6 +22,8 @@ REFUSALS = Counter(
 )
 # A call that is let through to find out has so long before another one is.
 TRIAL_SECONDS = 3.0
+# A store that was away is cold when it is back, and may go again.
+SHAKY_SECONDS = 10.0
 _breakers: dict[Labels, "Breaker"] = {}
 Figure(
     "iotflow_breaker_open",
@@ -53,6 +55,7 @@ class Breaker:
         self._lock = threading.Lock()
         self._failed = 0
         self._next_try = 0.0
+        self._shaky_until = 0.0
         self._labels = store.lower().removeprefix("the "), calls
         self._span = " ".join(self._labels).removesuffix(" all")
         _breakers.setdefault(self._labels, self)
@@ -65,6 +68,11 @@ class Breaker:
     def is_refusing(self) -> bool:
         """Whether a call would not even be tried now."""
         return self.is_open and time.monotonic() < self._next_try
+
+    @property
+    def is_shaky(self) -> bool:
+        """Whether the last call failed, or it was open within the last SHAKY_SECONDS."""
+        return self._failed > 0 or time.monotonic() < self._shaky_until
 
     @contextmanager
     def guard(self) -> Iterator[None]:
@@ -79,7 +87,7 @@ class Breaker:
             self.fail(error)
             raise StoreAway(self.store) from error
         except BaseException:
-            self._next_try = time.monotonic()  # it says nothing of the store: let another one try
+            self.abstain()
             raise
         finally:
             STORE_CALLS.observe(time.perf_counter() - started, *self._labels)
@@ -102,6 +110,11 @@ class Breaker:
         """Open at once: this failure leaves no doubt."""
         self._note(error, self.failures)
 
+    def abstain(self) -> None:
+        """How the call went says nothing of the store: another one may find out."""
+        with self._lock:
+            self._next_try = time.monotonic()
+
     def _note(self, error: Exception, failures: int) -> None:
         with self._lock:
             was_open = self.is_open
@@ -114,4 +127,5 @@ class Breaker:
         with self._lock:
             if self.is_open:
                 logger.warning("%s is back", self.store)
+                self._shaky_until = time.monotonic() + SHAKY_SECONDS
             self._failed = 0

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from iotflow.lib.batches import unheard
+from iotflow.lib.metrics import Counter
 from telemetry.readings import (
     Deletion,
     HistoryPage,
@@ -16,6 +17,12 @@ from telemetry.readings import (
     Value,
 )
 from telemetry.retention import Keeping
+
+# Here, so that /metrics has the same families whatever the store.
+REWRITTEN = Counter(
+    "iotflow_rewritten_batches_total",
+    "Batches written again, for Cassandra may have lost them when it was killed.",
+)
 
 
 class Refused(Exception):
@@ -171,3 +178,6 @@ class TelemetryStore(Protocol):
 
     def is_refusing(self) -> bool:
         """Whether it would raise StoreAway at a write now without trying it."""
+
+    def is_shaky(self) -> bool:
+        """Whether it failed at the last write, or was away a moment ago."""

@@ -164,7 +164,7 @@ class CassandraStore:
         self.layouts = layouts.StoredLayouts(self._cql)
         self._marked = Marks()
         self._widths = Widths()
-        self.unsynced = Unsynced(self._write_again)
+        self.unsynced = Unsynced(self._hear, self._write_again)
 
     def write(self, readings: Sequence[Reading]) -> None:
         with self.breaker.guard():
@@ -366,6 +366,9 @@ class CassandraStore:
     def is_refusing(self) -> bool:
         return self.breaker.is_refusing
 
+    def is_shaky(self) -> bool:
+        return self.breaker.is_shaky
+
     # --- writing ---------------------------------------------------------------------------------
     def _write(self, readings: Sequence[Reading]) -> None:
         now = now_ms()
@@ -500,9 +503,13 @@ class CassandraStore:
             batch, timeout=REQUEST_SECONDS, execution_profile=PROFILE
         )
 
-    def _write_again(self, batch: BatchStatement) -> None:
+    def _hear(self) -> None:
         if self._cql.session().is_shutdown:
-            return  # it was this process that closed the connection, to end
+            raise StoreAway(self.breaker.store)  # this process ends; it is no failure of Cassandra
+        with self.breaker.guard():
+            self._cql.execute("latest", 0, 0)
+
+    def _write_again(self, batch: BatchStatement) -> None:
         with self.breaker.guard():
             future = self._begin(batch)
             future.result()

@@ -248,6 +248,9 @@ class SqlStore:
     def is_refusing(self) -> bool:
         return False
 
+    def is_shaky(self) -> bool:
+        return False
+
     def _write_values(self, readings: Sequence[Reading], rules: Rules, now: int) -> None:
         DeviceData.objects.bulk_create(
             (

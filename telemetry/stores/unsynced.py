@@ -4,9 +4,10 @@ With `commitlog_sync: periodic`, Cassandra's default, a write is acknowledged on
 commit log's memory. A node that is killed finds again what lies before the last marker there, and
 writes one every 100 ms (AbstractCommitLogService.DEFAULT_MARKER_INTERVAL_MILLIS; CASSANDRA-13987);
 what came after is gone. Other replicas make up for that; where there are none, this does, as long
-as this process lives: a batch is let go when the connection it was acknowledged on still stands
-HOLD_SECONDS later, and written again when it does not. Every statement in it has a time of its own,
-so that twice is as good as once.
+as this process lives: a batch is let go once the node has answered twice since, HOLD_SECONDS apart,
+and written again where the connection broke that it was acknowledged on. That a connection stands
+says nothing, for a frozen node has some, too. Every statement in a batch has a time of its own, so
+that twice is as good as once.
 """
 
 import logging
@@ -14,26 +15,25 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import Any, NamedTuple
 
 from cassandra.cluster import ResponseFuture
 from cassandra.query import BatchStatement
 
 from iotflow.lib.errors import StoreAway
-from iotflow.lib.metrics import Counter
+from telemetry.stores.base import REWRITTEN
 
 logger = logging.getLogger(__name__)
 HOLD_SECONDS = 1.0  # ten markers, for a node that is busy writes them late
-REWRITTEN = Counter(
-    "iotflow_rewritten_batches_total",
-    "Batches written again, for Cassandra may have lost them when it was killed.",
-)
 
 
 class _Kept(NamedTuple):
+    """A batch, and where and when (of time.monotonic) it was acknowledged."""
+
     batch: BatchStatement
     connection: Any
-    until: float
+    at: float
 
     @property
     def is_in_doubt(self) -> bool:
@@ -41,13 +41,18 @@ class _Kept(NamedTuple):
 
 
 class Unsynced:
-    """The batches of the last HOLD_SECONDS, and a thread that looks after them while there are any.
+    """The batches of the last seconds, and a thread that looks after them while there are any.
 
-    `rewrite` writes one again; it raises StoreAway as long as Cassandra is away.
+    `ask` has the node answer, `rewrite` writes a batch again; both raise StoreAway as long as
+    Cassandra is away.
     """
 
-    def __init__(self, rewrite: Callable[[BatchStatement], object]) -> None:
+    def __init__(
+        self, ask: Callable[[], object], rewrite: Callable[[BatchStatement], object]
+    ) -> None:
+        self._ask = ask
         self._rewrite = rewrite
+        self._lived = -inf  # when the node was last asked and answered
         self._kept: deque[_Kept] = deque()
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -58,7 +63,7 @@ class Unsynced:
     def keep(self, batch: BatchStatement, future: ResponseFuture) -> None:
         """A batch that was acknowledged just now."""
         # The driver has no public name for the connection that a future was sent on.
-        kept = _Kept(batch, future._connection, time.monotonic() + HOLD_SECONDS)
+        kept = _Kept(batch, future._connection, time.monotonic())
         with self._wake:
             self._kept.append(kept)
             if len(self._kept) == 1:
@@ -67,9 +72,12 @@ class Unsynced:
                 self._thread = threading.Thread(target=self._run, name="unsynced", daemon=True)
                 self._thread.start()
 
-    def settle(self) -> None:
-        """Let go what is safe, write again what is in doubt; raises StoreAway."""
-        while (kept := self._next_in_doubt()) is not None:
+    def _settle(self) -> None:
+        """Let go what is safe, write again what is in doubt. Raises StoreAway."""
+        asked = time.monotonic()
+        self._ask()
+        safe, self._lived = self._lived, asked
+        while (kept := self._next_in_doubt(safe)) is not None:
             try:
                 self._rewrite(kept.batch)
             except StoreAway:
@@ -78,15 +86,14 @@ class Unsynced:
                 raise
             REWRITTEN.add()
 
-    def _next_in_doubt(self) -> _Kept | None:
-        """The oldest, taken out, if its connection is gone; what is safe before it is let go."""
-        now = time.monotonic()
+    def _next_in_doubt(self, safe: float) -> _Kept | None:
+        """The oldest, taken out, if its connection is gone; those from before `safe` are let go."""
         with self._wake:
             while self._kept:
                 oldest = self._kept[0]
                 if oldest.is_in_doubt:
                     return self._kept.popleft()
-                if now < oldest.until:
+                if oldest.at >= safe:
                     return None
                 self._kept.popleft()
         return None
@@ -95,10 +102,10 @@ class Unsynced:
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: self._kept)
-            time.sleep(HOLD_SECONDS / 4)
+            time.sleep(HOLD_SECONDS)
             try:
-                self.settle()
+                self._settle()
             except StoreAway:
-                time.sleep(HOLD_SECONDS)
+                continue
             except Exception:  # Cassandra's no to this batch; the thread must not end of it
                 logger.exception("what Cassandra may have lost was not written again")

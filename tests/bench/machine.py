@@ -44,6 +44,7 @@ def facts(asked: argparse.Namespace, wrk: str) -> dict[str, Any]:
             **{name: version(package) for name, package in PACKAGES.items()},
             "load generator": wrk,
             "servers": ground.services().get("SERVICES_STACK", "not known"),
+            "Cassandra's commit log": commit_log(),
         },
     }
 
@@ -57,6 +58,14 @@ def commit() -> str:
         text=True,
     )
     return said.stdout.strip() or "not known"
+
+
+def commit_log() -> str:
+    """Whether Cassandra acknowledges what is on the disk (`batch`), or before that (`periodic`)."""
+    from telemetry.stores.cql import open_session
+
+    asked = "SELECT value FROM system_views.settings WHERE name = 'commitlog_sync'"
+    return str(open_session().execute(asked).one()["value"])
 
 
 def processor() -> str:

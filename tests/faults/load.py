@@ -9,6 +9,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from itertools import count
 from typing import Any
 
@@ -23,6 +24,10 @@ ACTIONS_PER_SECOND = 1
 WAIT_SECONDS = 15  # longer than anything may take
 BACK_OFF = 8  # times what Retry-After says: all that wait would else come again each second
 PATIENCE_SECONDS = 30  # of who repeats, once the load has ended
+# A client each, as devices have: at every request a pool looks at all of its connections, and one
+# for all of them costs more than what it is to measure.
+LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=10)
+OWNER = 0
 _numbers = count(1)
 
 
@@ -38,6 +43,7 @@ class Load(threading.Thread):
         self._token = token
         self._devices = devices
         self._per_second = per_second
+        self._clients: dict[int, httpx.AsyncClient] = {}
         self._stopping = threading.Event()
         self._given_up = False
         self.errors: list[str] = []
@@ -52,10 +58,12 @@ class Load(threading.Thread):
         asyncio.run(self._run())
 
     async def _run(self) -> None:
-        limits = httpx.Limits(max_connections=1000, max_keepalive_connections=50)
-        async with httpx.AsyncClient(
-            base_url=self._base, timeout=WAIT_SECONDS, limits=limits, trust_env=False
-        ) as self._client:
+        async with AsyncExitStack() as stack:
+            for who in (OWNER, *(device.id for device in self._devices)):
+                client = httpx.AsyncClient(
+                    base_url=self._base, timeout=WAIT_SECONDS, limits=LIMITS, trust_env=False
+                )
+                self._clients[who] = await stack.enter_async_context(client)
             tasks = [task async for task in self._begun()]
             _, late = await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
             self._given_up = True
@@ -88,7 +96,7 @@ class Load(threading.Thread):
         elif what == "keyed":
             headers["Idempotency-Key"] = f"reading-{number}"
         await self._ask(
-            entry, "POST", "/telemetry", body, headers, lambda answer: to_ms(answer["timestamp"])
+            entry, device.id, "POST", "/telemetry", body, headers, lambda a: to_ms(a["timestamp"])
         )
 
     async def _configure(self, turn: int) -> None:
@@ -96,14 +104,14 @@ class Load(threading.Thread):
         entry = self.ledger.add(Entry("configured", number, device.id))
         body = {"config": {"n": number}}
         path = f"/devices/{device.id}/config"
-        await self._ask(entry, "PUT", path, body, self._owner, lambda answer: answer["version"])
+        await self._ask(entry, OWNER, "PUT", path, body, self._owner, lambda a: a["version"])
 
     async def _register(self, turn: int) -> None:
         number = next(_numbers)
         entry = self.ledger.add(Entry("registered", number, 0))
         body = {"name": f"registered {number}"}
         path = "/devices/register"
-        await self._ask(entry, "POST", path, body, self._owner, lambda a: a["device"]["id"])
+        await self._ask(entry, OWNER, "POST", path, body, self._owner, lambda a: a["device"]["id"])
 
     @property
     def _owner(self) -> dict[str, str]:
@@ -112,6 +120,7 @@ class Load(threading.Thread):
     async def _ask(
         self,
         entry: Entry,
+        who: int,
         method: str,
         path: str,
         body: Any,
@@ -119,10 +128,11 @@ class Load(threading.Thread):
         result: Callable[[Any], int],
     ) -> None:
         """Until it is acknowledged, where asking again is safe."""
+        client = self._clients[who]
         while True:
             begun = time.monotonic()
             try:
-                answer = await self._client.request(method, path, json=body, headers=headers)
+                answer = await client.request(method, path, json=body, headers=headers)
             except httpx.HTTPError:
                 entry.attempts.append(Attempt(entry.what, begun, time.monotonic() - begun, 0, None))
                 wait = 1.0

@@ -240,8 +240,14 @@ class TestCassandraAway:
         assert set(values(sensor)) <= {0, 1, 100, 101, 102, 103, 104}
         assert latest(sensor) == 1
 
-    def test_what_one_node_acknowledged_before_it_was_killed_is_there_after(self, sensor):
-        """It would forget the last tenth of a second, for it had not marked it in its log yet."""
+    @pytest.mark.parametrize("frozen_seconds", [0, 3])
+    def test_what_one_node_acknowledged_before_it_was_killed_is_there_after(
+        self, sensor, frozen_seconds
+    ):
+        """It would forget the last tenth of a second, for it had not marked it in its log yet.
+
+        While it is frozen it marks nothing either, and its connections stand.
+        """
         device, acknowledged = sensor.device, []
 
         def write() -> None:
@@ -255,6 +261,9 @@ class TestCassandraAway:
         thread = threading.Thread(target=write)
         thread.start()
         time.sleep(1)
+        if frozen_seconds:
+            control("pause", "cassandra")
+            time.sleep(frozen_seconds)
         control("kill", "cassandra")
         thread.join()
         control("start", "cassandra")

@@ -1,6 +1,8 @@
+import time
+
 import pytest
 
-from iotflow.lib.breaker import Breaker
+from iotflow.lib.breaker import SHAKY_SECONDS, Breaker
 from iotflow.lib.errors import StoreAway
 
 
@@ -65,3 +67,17 @@ def test_a_trial_that_says_nothing_of_the_store_leaves_the_next_one_to_find_out(
         raise KeyError
     assert breaker.is_open
     assert not breaker.is_refusing
+
+
+def test_a_store_that_failed_or_is_hardly_back_is_shaky(monkeypatch):
+    breaker = Breaker("Store", OSError, failures=2, pause=0)
+    assert not breaker.is_shaky
+    for _ in range(2):
+        with pytest.raises(StoreAway):
+            failing_call(breaker)
+        assert breaker.is_shaky
+    with breaker.guard():
+        pass
+    assert (breaker.is_open, breaker.is_shaky) == (False, True)
+    monkeypatch.setattr(time, "monotonic", lambda clock=time.monotonic: clock() + SHAKY_SECONDS)
+    assert not breaker.is_shaky

@@ -69,3 +69,11 @@ def test_nobody_waits_for_one_that_is_known_to_be_away(server):
     with pytest.raises(Exception, match="The database did not answer in time"), guarded():
         ran = True
     assert not ran
+
+
+def test_a_statement_that_is_refused_leaves_the_next_one_to_find_out():
+    breaker.trip(psycopg2.OperationalError("gone"))
+    breaker._next_try = 0.0  # the pause is over
+    with pytest.raises(psycopg2.IntegrityError), guarded():
+        raise psycopg2.IntegrityError
+    assert not breaker.is_refusing

@@ -103,6 +103,7 @@ def test_it_is_read_and_not_redirected_to_https(settings):
 # --- What is there ------------------------------------------------------------------------------
 FAULTS = {  # which nothing but a fault makes more of
     "iotflow_breaker_refusals_total",
+    "iotflow_rewritten_batches_total",
     "iotflow_store_failures_total",
     "iotflow_submissions_unstored_total",
 }

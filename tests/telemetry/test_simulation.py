@@ -1,20 +1,15 @@
 """Simulated devices: their signals, how they post, and the tour."""
 
 import asyncio
-import io
 import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 
 import pytest
-from django.conf import settings
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 
 from devices.models import Device
 from iotflow.lib.child import free_port
@@ -22,6 +17,7 @@ from telemetry import tour
 from telemetry.fleet import Fleet, SimulatedDevice, client
 from telemetry.simulation import DAY_MS, HOUR_MS, Sensor, grid
 from telemetry.tour import Tour, TourFailed
+from tests.telemetry.simulating import broken_off, simulate
 
 DAY = 20_000 * DAY_MS
 
@@ -165,12 +161,6 @@ def test_a_server_that_goes_away_is_waited_for():
     assert counts.retries >= 1
 
 
-def simulate(**options):
-    out = io.StringIO()
-    call_command("simulate", stdout=out, **options)
-    return out.getvalue()
-
-
 def test_no_server_is_said_with_its_address():
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(CommandError, match=f"No server answers at {url}"):
@@ -222,20 +212,7 @@ def test_a_name_that_is_taken_gets_a_suffix(live_server, alice):
 
 
 def test_sigterm_ends_it_with_a_summary(live_server):
-    process = subprocess.Popen(
-        [sys.executable, "manage.py", "simulate", "--url", live_server.url, "--devices", "1"],
-        cwd=settings.BASE_DIR,
-        env=os.environ,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 30
-    while not Device.objects.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(1)
-    process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=30)
-    assert process.returncode == 0
+    out = broken_off(signal.SIGTERM, 1, "--url", live_server.url, "--devices", "1")
     assert " 0 refused" in out
 
 

@@ -47,6 +47,11 @@ def guarded() -> Iterator[None]:
     except (psycopg2.OperationalError, OperationalError) as error:
         if _is_away(error):
             breaker.fail(error)
+        else:
+            breaker.abstain()
+        raise
+    except BaseException:
+        breaker.abstain()
         raise
     breaker.succeed()
 

@@ -1,0 +1,1 @@
+"""Simulated devices that misbehave as real ones do, and the ledger that the stores are held to."""
