@@ -88,9 +88,9 @@ CHANGED: dict[Kind, frozenset[str]] = {
         | {"firmware_version", "hardware_version"}
     ),
     Kind.ALERT_RULE_CHANGED: frozenset(
-        {"name", "measurement", "kind", "threshold", "low", "high", "hysteresis", "raise_after"}
-        | {"clear_after", "expected_seconds", "missed", "severity", "late_seconds", "enabled"}
-        | {"muted_until"}
+        {"name", "measurement", "kind", "aggregation", "window", "threshold", "low", "high"}
+        | {"within_seconds", "expected_seconds", "missed", "hysteresis", "raise_after"}
+        | {"clear_after", "severity", "late_seconds", "enabled", "muted_from", "muted_until"}
     ),
     Kind.GROUP_CHANGED: frozenset({"name", "description", "color", "devices"}),
 }
