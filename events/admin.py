@@ -31,7 +31,7 @@ from unfold.paginator import InfinitePaginator
 from events import browse as browsing
 from events import exports, log, selectors, sinks
 from events.kinds import Kind, Severity
-from events.models import Alert, DeviceConfig, EventLog, Outbox, ReportedConfig
+from events.models import DeviceConfig, EventLog, Outbox, ReportedConfig
 from events.querysets import EventLogs
 from events.reads import config_read
 from iotflow.lib import ids
@@ -75,7 +75,7 @@ class ReadOnly(ModelAdmin):
     paginator = InfinitePaginator
     show_full_result_count = False
     list_per_page = 50
-    actions = None
+    actions: Any = None
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -298,13 +298,6 @@ class ReportedConfigAdmin(ReadOnly):
 
     list_display = ["device_id", "version", "status", "message", "reported_at"]
     list_filter = ["status", DeviceFilter]
-    list_filter_submit = True
-
-
-@admin.register(Alert)
-class AlertAdmin(ReadOnly):
-    list_display = ["raised_at", "severity", "status", "device_id", "message"]
-    list_filter = ["status", "severity", DeviceFilter]
     list_filter_submit = True
 
 

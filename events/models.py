@@ -12,7 +12,7 @@ from django.db import models
 
 from events.kinds import Kind, Severity
 from events.lookups import RangeInOne
-from events.querysets import EventLogs
+from events.querysets import Alerts, EventLogs
 
 
 def document_id() -> Any:
@@ -112,7 +112,11 @@ class ReportedConfig(models.Model):
 
 
 class Alert(models.Model):
-    """A rule's finding about a device, from raised to resolved."""
+    """A rule's finding about a device, from raised to resolved.
+
+    `seq` counts its transitions: of two writings of one alert, the one with more of them holds.
+    `payload` has the rule's numbers and the values that raised and cleared it.
+    """
 
     class Status(models.TextChoices):
         RAISED = "raised"
@@ -120,26 +124,46 @@ class Alert(models.Model):
         RESOLVED = "resolved"
 
     id = document_id()
+    seq = models.PositiveIntegerField(null=True)
+    user_id = models.BigIntegerField("user", null=True, help_text="Whose device it is about.")
     device_id = models.BigIntegerField("device")
+    device_name = models.CharField(max_length=100, null=True, blank=True)
     rule_id = models.BigIntegerField("rule", null=True)
+    rule_name = models.CharField(max_length=100, null=True, blank=True)
+    kind = models.CharField(max_length=10, null=True, blank=True)
+    measurement = models.CharField(max_length=255, null=True, blank=True)
     severity = models.CharField(max_length=10, choices=Severity)
     status = models.CharField(max_length=12, choices=Status)
     message = models.CharField(max_length=500)
     raised_at = models.DateTimeField()
     acknowledged_at = models.DateTimeField(null=True, blank=True)
     resolved_at = models.DateTimeField(null=True, blank=True)
+    resolution = models.CharField(
+        max_length=200, null=True, blank=True, help_text="Why it is resolved."
+    )
+    assignee = models.CharField(max_length=150, null=True, blank=True)
+    comments = models.JSONField(null=True, blank=True)
+    history = models.JSONField(null=True, blank=True)
     payload = models.JSONField(default=dict)
+
+    objects: ClassVar[Alerts] = Alerts.as_manager()  # type: ignore[assignment]
 
     class Meta:
         db_table = "alerts"
         ordering = ["-raised_at"]
         indexes = [
+            models.Index(fields=["-raised_at", "-id"], name="alert_by_time"),
+            models.Index(fields=["user_id", "-raised_at", "-id"], name="alert_by_user"),
+            models.Index(fields=["rule_id", "-raised_at", "-id"], name="alert_by_rule"),
             models.Index(fields=["status", "-raised_at"], name="alert_status_raised"),
             models.Index(fields=["device_id", "-raised_at"], name="alert_device_raised"),
         ]
 
     def __str__(self) -> str:
         return f"{self.severity} on device {self.device_id}: {self.message}"
+
+
+Alert._meta.get_field("raised_at").register_lookup(RangeInOne)
 
 
 class Waiting(models.Manager["Outbox"]):

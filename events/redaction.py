@@ -17,6 +17,8 @@ GROUP = frozenset({"group_id"})
 SWITCHED = frozenset({"before", "after"})
 LOGIN = frozenset({"login"})
 CHANGES = frozenset({"changes"})
+ALERT = frozenset({"alert_id", "rule_id"})
+RULE = frozenset({"rule_id"})
 NOTHING: frozenset[str] = frozenset()
 
 ALLOWED: dict[Kind, frozenset[str]] = {
@@ -62,6 +64,14 @@ ALLOWED: dict[Kind, frozenset[str]] = {
     ),
     Kind.TELEMETRY_DELETED: frozenset({"start_time", "stop_time"}),
     Kind.TELEMETRY_PURGED: frozenset({"devices", "days", "values"}),
+    Kind.ALERT_RULE_CREATED: RULE | {"kind", "measurement"},
+    Kind.ALERT_RULE_CHANGED: RULE | CHANGES,
+    Kind.ALERT_RULE_DELETED: RULE,
+    Kind.ALERT_RAISED: ALERT | {"measurement", "value", "time"},
+    Kind.ALERT_ACKNOWLEDGED: ALERT | {"assignee"},
+    Kind.ALERT_COMMENTED: ALERT,
+    Kind.ALERT_CLEARED: ALERT | {"measurement", "value", "time"},
+    Kind.ALERT_RESOLVED: ALERT | {"reason"},
     Kind.RETENTION_CHANGED: frozenset(
         {"device_type", "measurement", "days", "rollup_days", "previous_days", "removed"}
     ),
@@ -78,6 +88,11 @@ CHANGED: dict[Kind, frozenset[str]] = {
     Kind.DEVICE_CHANGED: frozenset(
         {"name", "device_type", "description", "location", "owner"}
         | {"firmware_version", "hardware_version", "expected_interval", "grace"}
+    ),
+    Kind.ALERT_RULE_CHANGED: frozenset(
+        {"name", "measurement", "kind", "aggregation", "window", "threshold", "low", "high"}
+        | {"within_seconds", "expected_seconds", "missed", "hysteresis", "raise_after"}
+        | {"clear_after", "severity", "late_seconds", "enabled", "muted_from", "muted_until"}
     ),
     Kind.GROUP_CHANGED: frozenset({"name", "description", "color", "devices"}),
 }

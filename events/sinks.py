@@ -13,11 +13,11 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from django.conf import settings
 from django.db import DatabaseError, IntegrityError, connections
 from django.utils.dateparse import parse_datetime
-from pymongo import timeout
+from pymongo import ReplaceOne, timeout
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from events import news
-from events.models import EventLog
+from events.models import Alert, EventLog
 from iotflow.lib.breaker import Breaker
 from iotflow.lib.errors import StoreAway
 
@@ -25,6 +25,7 @@ Document = dict[str, Any]
 
 DUPLICATE_KEY = 11000
 EXPIRY = "event_expiry"
+ALERT_TIMES = ("raised_at", "acknowledged_at", "resolved_at")
 _lenient: CodecOptions[Document] = CodecOptions(
     tz_aware=True,
     tzinfo=UTC,
@@ -103,13 +104,53 @@ def _store(documents: Sequence[Document], seconds: float | None) -> set[int]:
         try:
             _collection().insert_many([_to_bson(item) for item in documents], ordered=False)
         except BulkWriteError as error:
-            failures = error.details.get("writeErrors", [])
-            if error.details.get("writeConcernErrors") or any(
-                failure.get("code") != DUPLICATE_KEY for failure in failures
-            ):
-                raise
-            return {failure["index"] for failure in failures}
+            _raise_others(error)
+            return {failure["index"] for failure in error.details.get("writeErrors", [])}
     return set()
+
+
+def keep_alerts(documents: Sequence[Document], seconds: float | None = None) -> None:
+    """Store alerts (fields of Alert, JSON types), each but where one of as many transitions is.
+
+    Takes `seconds` at most, or MONGODB_TIMEOUT_MS. Raises StoreAway; then any part of them may be
+    stored, and doing it again is right.
+    """
+    if not documents:
+        return
+    if settings.EVENTS_EMBEDDED:
+        for document in documents:
+            _keep_alert(document)
+        return
+    with breaker.guard(), _limited(seconds):
+        collection = _database()[Alert._meta.db_table]
+        bsons = [_to_bson(document, ALERT_TIMES) for document in documents]
+        try:
+            collection.bulk_write([_replacing(bson, upsert=True) for bson in bsons], ordered=False)
+        except BulkWriteError as error:
+            _raise_others(error)
+            # Some are there: the newer ones, or those that came in between and are older.
+            collection.bulk_write([_replacing(bson, upsert=False) for bson in bsons], ordered=False)
+
+
+def _replacing(bson: Document, *, upsert: bool) -> ReplaceOne:
+    return ReplaceOne({"_id": bson["_id"], "seq": {"$lt": bson["seq"]}}, bson, upsert=upsert)
+
+
+def _keep_alert(document: Document) -> None:
+    fields = {name: value for name, value in document.items() if name != "id"}
+    older = Alert.objects.filter(pk=document["id"], seq__lt=document["seq"])
+    if not older.update(**fields):
+        Alert.objects.bulk_create([Alert(**document)], ignore_conflicts=True)
+        older.update(**fields)
+
+
+def _raise_others(error: BulkWriteError) -> None:
+    """Raise it, if anything else failed than the insertion of what is there already."""
+    failures = error.details.get("writeErrors", [])
+    if error.details.get("writeConcernErrors") or any(
+        failure.get("code") != DUPLICATE_KEY for failure in failures
+    ):
+        raise error
 
 
 def _limited(seconds: float | None) -> AbstractContextManager[None]:
@@ -167,6 +208,13 @@ def purge_expired(now: datetime) -> int:
     return EventLog.objects.filter(expires_at__lt=now).delete()[0]
 
 
+def purge_alerts(before: datetime) -> int:
+    """Drop alerts that were resolved before; how many. Raises StoreAway."""
+    with guarded():
+        resolved = Alert.objects.filter(status=Alert.Status.RESOLVED, raised_at__lt=before)
+        return resolved.filter(resolved_at__lt=before).delete()[0]
+
+
 def _database() -> Any:
     return connections["events"].database  # type: ignore[attr-defined]  # pymongo's Database
 
@@ -180,10 +228,12 @@ def raw() -> Any:
     return _collection().with_options(codec_options=_lenient)
 
 
-def _to_bson(document: Document) -> Document:
+def _to_bson(document: Document, times: Sequence[str] = ("time", "expires_at")) -> Document:
     bson = {name: value for name, value in document.items() if name != "id"}
     bson["_id"] = document["id"].replace("-", "")
-    for field in ("time", "expires_at"):
+    for field in times:
+        if document[field] is None:
+            continue
         moment = parse_datetime(document[field])
         assert moment is not None, field
         bson[field] = moment.astimezone(UTC)

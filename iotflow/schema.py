@@ -57,6 +57,8 @@ PATH_PARAMETERS = {
     "key_id": "The `id` of a key of the device.",
     "event_id": "The `id` of an event, a UUID.",
     "token_id": "The `id` of one of your tokens.",
+    "rule_id": "The `id` of an alert rule.",
+    "alert_id": "The `id` of an alert, a UUID.",
 }
 TAGS = {
     "auth": "Registering, logging in and out.",
@@ -64,6 +66,8 @@ TAGS = {
     "devices": "Devices, as they see themselves and as their owners do.",
     "telemetry": "Readings: submitted by devices, read by devices, owners and staff.",
     "groups": "Devices put together by their owner.",
+    "alert-rules": "What is to be watched.",
+    "alerts": "What was found, and who looks after it.",
     "events": "What happened.",
     "admin": "What staff see of anybody's devices and do to them.",
     "system": "Health, status, metrics, and this document.",

@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import NamedTuple
 
+from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.db import DatabaseError, close_old_connections
 from django.utils import timezone
@@ -24,18 +26,20 @@ from iotflow.lib.redis import key, redis
 from iotflow.lib.timeparse import now_ms
 from telemetry import deleting, rollups
 from telemetry import services as telemetry
+from telemetry.alerting import alerts, rollup, silence, sweep
 
 logger = logging.getLogger(__name__)
 
 
 def drop_expired() -> None:
-    """Tokens, sessions, events, presence and telemetry that have outlived their time."""
+    """Tokens, sessions, events, alerts, presence and telemetry that have outlived their time."""
     now = timezone.now()
     Token.objects.filter(expiry__lt=now).delete()
     Session.objects.filter(expire_date__lt=now).delete()
     sinks.purge_expired(now)
     presence_history.purge(now)
     telemetry.purge()
+    sinks.purge_alerts(now - timedelta(days=settings.EVENT_RETENTION_DAYS))
 
 
 class PresenceFlush:
@@ -65,11 +69,15 @@ def jobs() -> list[Job]:
         Job("invalidate cached keys", 1.0, key_cache.apply_pending),
         Job("save when devices were last seen", 30.0, PresenceFlush()),
         Job("note who came and went", 1.0, presence_history.settle),
+        Job("deliver alerts", 1.0, alerts.deliver_all),
         Job("seal events", 5.0, sealer.seal),
         Job("count devices", tally.EVERY_SECONDS, tally.renew),
         Job("erase what deleted devices left", 10.0, deleting.erase_deleted),
         Job("settle deleted ranges of telemetry", 5.0, deleting.settle_ranges),
+        Job("find devices that are silent", 10.0, silence.find_silence),
+        Job("close alerts that nothing watches", 60.0, sweep.close_unwatched),
         Job("roll up telemetry", 300.0, rollups.Roller()),
+        Job("compare rollups with alert rules", 60.0, rollup.look_at_rollups),
         Job("drop what has expired", 3600.0, drop_expired),
     ]
 
@@ -88,9 +96,9 @@ class Worker:
         threading.Thread(target=self.run, name="worker", daemon=True).start()
 
     def finish(self) -> None:
-        """Stop, and do once more what would be lost or late: presence, and waiting events."""
+        """Stop, and do once more what would be lost or late: presence, waiting events, alerts."""
         self.stop()
-        for job in self._jobs[:3]:
+        for job in self._jobs[:4]:
             self._run(job)
 
     def run(self) -> None:

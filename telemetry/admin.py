@@ -11,6 +11,7 @@ from unfold.decorators import display
 
 from devices.admin import actor
 from telemetry import policies
+from telemetry.alerting import admin as alerting  # noqa: F401  (registers rules and alerts)
 from telemetry.models import RetentionChange, RetentionPolicy
 from telemetry.policies import kept_for
 

@@ -17,6 +17,8 @@ from iotflow.lib import counters, json
 from iotflow.lib.metrics import SIZES, Histogram
 from iotflow.lib.timeparse import format_ms
 from telemetry import clock, commit, messages
+from telemetry.alerting import book
+from telemetry.alerting.evaluation import decide
 from telemetry.messages import Entry, Message
 from telemetry.readings import Errors, Reading
 from telemetry.services import Answer, Times
@@ -94,11 +96,13 @@ class _Batch:
         told: dict[int, list[Reading]] = {}
         for reading in stored:
             told.setdefault(reading.device_id, []).append(reading)
-        commit.publish(stored, [self._devices[device_id] for device_id in told])
+        devices = [self._devices[device_id] for device_id in told]
+        due = commit.publish(stored, devices, book.checks(stored, devices))
         if stored:
             log.submitted(
                 [self._event(device_id, part) for device_id, part in sorted(told.items())]
             )
+        decide(due)
 
     def answer(self) -> Answer:
         count = {

@@ -19,6 +19,8 @@ from iotflow.lib.errors import StoreAway
 from iotflow.lib.redis import redis, shared
 from iotflow.lib.timeparse import now_ms
 from telemetry import latest, live, rollups
+from telemetry.alerting.book import Check
+from telemetry.alerting.sieve import Due, Sieve, forget_all
 from telemetry.readings import Place, Reading, newest
 from telemetry.stores import Refused, telemetry_store
 
@@ -76,13 +78,18 @@ def _store(readings: Sequence[Reading], deadline: float) -> list[Refused | None]
     return [refusal for reading in readings for refusal in _store([reading], deadline)]
 
 
-def publish(readings: Sequence[Reading], devices: Collection[DeviceRecord] = ()) -> None:
+def publish(
+    readings: Sequence[Reading],
+    devices: Collection[DeviceRecord] = (),
+    checks: Sequence[Check] = (),
+) -> list[Due]:
     """Tell Redis of stored readings, and that these devices were heard of: one pipeline.
 
-    Those of devices that somebody listens to go to their channels besides, by another call.
-
+    Those of devices that somebody listens to go to their channels besides, by another call. What
+    is returned are those of the `checks` that are left for telemetry.alerting.evaluation.
     Never fails: what Redis misses is dropped from its cache when it is back.
     """
+    sieve = Sieve(checks)
     values = newest(readings)
     waiting = missed.places()
     counters.count("readings", len(readings))
@@ -91,22 +98,28 @@ def publish(readings: Sequence[Reading], devices: Collection[DeviceRecord] = ())
         with redis() as client:
             with client.pipeline(transaction=False) as pipe, counters.sending(pipe):
                 latest.forget(pipe, waiting)
+                forget_all(pipe, waiting)
                 latest.add_newest(pipe, values)
                 if devices:
                     presence.add_touches(pipe, devices, now_ms())
+                sieve.add(pipe)
                 asked = live.ask(pipe, {*values, *waiting})
                 answers = pipe.execute()
             live.tell(client, readings, waiting, asked, answers)
         missed.mended(waiting)
         if not shared():  # nobody else sees it there, and it ends with this process
             _save_presence(devices)
+        return sieve.due(answers)
     except StoreAway:
         missed.add(values)
         _save_presence(devices)
+        return sieve.unsifted()
 
 
 class Missed:
-    """Devices of whose latest values Redis may have missed some; bounded, for they expire there."""
+    """Devices of whose latest values and alerts Redis may have missed some; bounded, for those
+    expire there.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -7,7 +7,8 @@ Cassandra, another one waits for the event log.
 
 For a group: keys and limits, where they were not looked at before → times for those that have none
 → the store, which must succeed → Redis in one pipeline, which may fail → the event log or its
-outbox, one of which must succeed → the answers.
+outbox, one of which must succeed → what the rules of alerts have to say, which waits where it
+cannot be decided now → the answers.
 """
 
 import logging
@@ -34,6 +35,8 @@ from iotflow.lib.ratelimit import State
 from iotflow.lib.throttles import refused
 from iotflow.lib.timeparse import format_ms
 from telemetry import clock, commit
+from telemetry.alerting import book
+from telemetry.alerting.evaluation import decide, evaluation
 from telemetry.commit import missed
 from telemetry.readings import Reading, Value
 from telemetry.stores import telemetry_store
@@ -196,7 +199,7 @@ class Committer:
         """
         with self._wake:
             while not self._queue and not self._stopping:
-                if not self._wake.wait(REPAIR_SECONDS) and missed:
+                if not self._wake.wait(REPAIR_SECONDS) and (missed or evaluation):
                     return []
             if not self._queue:
                 return None
@@ -226,10 +229,11 @@ class Committer:
                     ticket.answer(refusal)
             counters.count("messages", len(stored))
             GROUP_SIZE.observe(len(stored))
-            commit.publish(
-                [reading for _, reading in stored], [t.submission.device for t, _ in stored]
-            )
+            devices = [ticket.submission.device for ticket, _ in stored]
+            readings = [reading for _, reading in stored]
+            due = commit.publish(readings, devices, book.checks(readings, devices))
             log.submitted([_event(ticket.submission, reading) for ticket, reading in stored])
+            decide(due)
         except Exception as error:
             failure: Exception | None = as_store_away(error)
             if failure is None:
@@ -246,6 +250,7 @@ class Committer:
             commit.publish([])
         except Exception:  # whatever it is, the thread that commits must not end of it
             logger.exception("repairing what Redis missed failed")
+        decide()
 
 
 _committer: Committer | None = None

@@ -10,6 +10,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.core.validators import MaxValueValidator, ProhibitNullCharactersValidator
 from django.db import models
 
+from telemetry.alerting.models import AlertRule, AlertState, LiveAlert  # noqa: F401
 from telemetry.readings import NAME, Deletion
 
 if settings.CASSANDRA_HOSTS:

@@ -1,9 +1,12 @@
 from typing import Any
 
+from django.db.models.signals import pre_delete
 from django.dispatch import receiver
 
 from devices.models import Device
 from devices.signals import devices_deleted
+from telemetry.alerting import alerts, rules
+from telemetry.alerting.models import AlertRule, AlertState, LiveAlert
 from telemetry.models import Erasure
 
 
@@ -19,3 +22,19 @@ def erase_telemetry_of(sender: Any, device_ids: list[int], **kwargs: Any) -> Non
         ],
         ignore_conflicts=True,
     )
+
+
+@receiver(devices_deleted)
+def end_alerts_of(sender: Any, device_ids: list[int], **kwargs: Any) -> None:
+    """Nothing stays open about a device that is gone."""
+    states = AlertState.objects.filter(device_id__in=device_ids)
+    list(AlertRule.objects.locked().filter(pk__in=states.values("rule")))
+    alerts.resolve_all(LiveAlert.objects.filter(device_id__in=device_ids), "its device was deleted")
+    states.delete()
+
+
+@receiver(pre_delete, sender=AlertRule)
+def end_alerts_of_rule(sender: Any, instance: AlertRule, origin: Any, **kwargs: Any) -> None:
+    """A rule that goes with its device, group or owner leaves nothing open either."""
+    if origin is not instance:
+        rules.forget(instance, "system")

@@ -1,6 +1,11 @@
-from django.urls import path
+from django.urls import include, path
+from rest_framework.routers import SimpleRouter
 
+from telemetry.alerting import views as alerting
 from telemetry.views import live, reading, writing
+
+router = SimpleRouter(trailing_slash=False, use_regex_path=False)
+router.register("alert-rules", alerting.RuleViewSet, "alert-rule")
 
 urlpatterns = [
     path("telemetry", writing.SubmitView.as_view()),
@@ -15,4 +20,10 @@ urlpatterns = [
     path("telemetry/user/<uuid:user_id>", reading.FeedView.as_view()),
     path("groups/<id:group_id>/telemetry/latest", reading.GroupLatestView.as_view()),
     path("groups/<id:group_id>/stream", live.GroupStreamView.as_view()),
+    path("alerts", alerting.AlertsView.as_view()),
+    path("alerts/<uuid:alert_id>", alerting.AlertView.as_view()),
+    path("alerts/<uuid:alert_id>/acknowledge", alerting.AcknowledgeView.as_view()),
+    path("alerts/<uuid:alert_id>/resolve", alerting.ResolveView.as_view()),
+    path("alerts/<uuid:alert_id>/comment", alerting.CommentView.as_view()),
+    path("", include(router.urls)),
 ]

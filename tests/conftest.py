@@ -132,14 +132,18 @@ def lasting_lease(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture(autouse=True)
 def no_policies(request: pytest.FixtureRequest) -> None:
-    """Each test begins knowing that no type has policies or intervals; that costs no query."""
+    """Each test begins knowing that there are no policies of retention, no intervals of types and
+    no rules of alerts; that costs no query.
+    """
     if request.node.nodeid.startswith(PURE):
         return
     from devices import silence
     from telemetry import retention
+    from telemetry.alerting import book
 
     retention.rules.put(retention.Rules())
     silence.types.put({})
+    book.rules.put(book.Book())
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from devices.models import Device, DeviceGroup, ReportingInterval
 from events.models import Alert, DeviceConfig, EventLog, Outbox, ReportedConfig
 from iotflow.admin import device, group, user
 from iotflow.lib import ids
+from telemetry.alerting.models import AlertRule
 from telemetry.models import RetentionChange, RetentionPolicy
 
 # By heading: the model, its title and its icon (a name of Material Symbols).
@@ -29,6 +30,7 @@ SIDEBAR: dict[str, list[tuple[Any, str, str]]] = {
     "What happened": [
         (EventLog, "Events", "history"),
         (Alert, "Alerts", "notifications"),
+        (AlertRule, "Alert rules", "rule"),
         (Outbox, "Outbox", "outbox"),
     ],
     "People": [
@@ -40,6 +42,8 @@ SIDEBAR: dict[str, list[tuple[Any, str, str]]] = {
         (RetentionChange, "Changes of retention", "manage_history"),
     ],
 }
+# Of which everybody of staff looks at least at their own.
+OWNED = (Device, DeviceGroup)
 # By the label of the model, whose form is the last of the tabs.
 PAGES = {
     "devices.device": device.PAGES,
@@ -66,7 +70,7 @@ def _item(model: Any, title: str, icon: str) -> dict[str, Any]:
         "title": title,
         "icon": icon,
         "link": reverse(f"admin:{meta.app_label}_{meta.model_name}_changelist"),
-        "permission": _anybody if hasattr(model, "owner") else _who_sees(model),
+        "permission": _anybody if model in OWNED else _who_sees(model),
     }
 
 

@@ -12,6 +12,7 @@ SYSTEM = "system"
 APPS = ("accounts", "devices", "events", "telemetry")
 # What operators do beyond looking: they run the fleet, and leave people and retention alone.
 OPERATED = ("device", "devicegroup", "groupmembership", "apikey")
+HANDLED = ("add_alertrule", "change_alertrule", "delete_alertrule", "change_alert")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +29,13 @@ class Role:
         if self is OPERATORS:
             operated = ours.filter(content_type__app_label="devices")
             operated = operated.filter(content_type__model__in=OPERATED)
-            return VIEWERS.permissions() | set(operated.exclude(codename="delete_device"))
+            handled = ours.filter(codename__in=HANDLED)
+            return VIEWERS.permissions() | set(operated.exclude(codename="delete_device") | handled)
         return set(ours)
 
 
 VIEWERS = Role("Viewers", "see everything and change nothing")
-OPERATORS = Role("Operators", "see everything, run devices, keys and groups")
+OPERATORS = Role("Operators", "see everything, run devices, keys, groups and alerts")
 ADMINS = Role("Admins", "see and change everything but roles")
 ROLES = (VIEWERS, OPERATORS, ADMINS)
 

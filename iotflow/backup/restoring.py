@@ -8,12 +8,13 @@ from typing import Any
 
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
+from django.db.models import Model
 from django.utils.dateparse import parse_datetime
 
 from devices.models import Device
 from events import documents, log
 from events.kinds import MASS, Kind
-from events.models import AuditLink, EventLog, Outbox
+from events.models import Alert, AuditLink, EventLog, Outbox
 from iotflow import health
 from iotflow.backup import lines, manifest, tables
 from iotflow.backup.lines import Row
@@ -21,6 +22,7 @@ from iotflow.backup.manifest import Manifest, Unfit
 from iotflow.lib.batches import batched
 from iotflow.lib.redis import forget_everything
 from telemetry import clock, retention
+from telemetry.alerting.models import LiveAlert
 from telemetry.backfill import Backfill, Sample
 from telemetry.importing import BadRow
 from telemetry.ndjsonfile import NdjsonFile
@@ -77,12 +79,12 @@ def restore(directory: Path, found: Manifest, advance: Advance) -> int:
                 for count in tables.insert(model, lines.read(path)):
                     advance(count)
         tables.advance(found.sequences)
+        LiveAlert.objects.update(delivered=0)
     retention.rules.reload()
     for document in documents.MODELS:
         path = directory / f"documents/{document._meta.label_lower}.ndjson"
         for rows in batched(lines.read(path) if path.exists() else (), GROUP):
-            wanted = _vouched_for(rows, found.began) if document is EventLog else rows
-            documents.insert(document, wanted)
+            documents.insert(document, _wanted(document, rows, found.began))
             advance(len(rows))
     _restore_rollups(directory / "rollups.ndjson", advance)
     refused = sum(_restore_readings(path, advance) for path in _telemetry(directory))
@@ -92,6 +94,25 @@ def restore(directory: Path, found: Manifest, advance: Advance) -> int:
         payload={"began": found.began, "version": found.version, "refused": refused},
     )
     return refused
+
+
+def _wanted(document: type[Model], rows: list[Row], began: str) -> list[Row]:
+    if document is EventLog:
+        return _vouched_for(rows, began)
+    return _over(rows) if document is Alert else rows
+
+
+def _over(alerts: list[Row]) -> list[Row]:
+    """Those that are over and known to no table. Any other is a row of them as it was when they
+    were read, and is delivered from there; what was raised since, they do not know.
+    """
+    ids = [alert["id"] for alert in alerts]
+    live = set(map(str, LiveAlert.objects.filter(pk__in=ids).values_list("pk", flat=True)))
+    return [
+        alert
+        for alert in alerts
+        if alert["status"] == Alert.Status.RESOLVED and str(alert["id"]) not in live
+    ]
 
 
 def _vouched_for(events: list[Row], began: str) -> list[Row]:

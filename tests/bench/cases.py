@@ -1,7 +1,7 @@
 """What is measured: each case's load, and an answer that shows that it does what it says."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -53,6 +53,11 @@ def floor() -> Case:
 
 def submit(writers: Sequence[Somebody]) -> Case:
     return Case("submit", "submit", [one.target("telemetry") for one in writers], readings=1)
+
+
+def submit_ruled(ruled: Sequence[Somebody]) -> Case:
+    """The same of devices for which three rules of alerts hold."""
+    return replace(submit(ruled), name="submit with rules")
 
 
 def latest(readers: Sequence[Somebody], name: str = "latest cached") -> Case:

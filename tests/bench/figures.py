@@ -13,6 +13,7 @@ Summaries = Mapping[str, Mapping[str, Any]]
 # By name of the ratio: of what over what, in which figure.
 RATIOS = {
     "submit_over_floor": ("submit", "floor", "per_second"),
+    "submit_with_rules_over_submit": ("submit with rules", "submit", "per_second"),
     "latest_over_floor": ("latest cached", "floor", "per_second"),
     "latest_uncached_over_floor": ("latest uncached", "floor", "per_second"),
     "history_over_floor": ("history", "floor", "per_second"),

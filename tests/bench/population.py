@@ -1,7 +1,9 @@
 """Who is there: an owner, staff, devices with keys, made as the application makes them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from tests.bench.wrk import Target
 
@@ -41,6 +43,31 @@ def people() -> People:
     staff = User.objects.create_user("staff", "staff@example.org", is_staff=True)
     token = partial(Token.objects.create)
     return People(owner.pk, token(owner)[1], token(staff)[1])
+
+
+def rules(ruled: Sequence[Somebody], others: Sequence[Somebody], count: int) -> None:
+    """So many rules of alerts: three about each of the `ruled`, by their type, the rest about
+    others; what they watch never breaches them.
+    """
+    from devices.models import Device
+    from telemetry.alerting.models import AlertRule
+
+    def rule(**about: Any) -> AlertRule:
+        return AlertRule(
+            owner_id=owner_id, name="bench", kind="above", threshold=1e9, hysteresis=1.0, **about
+        )
+
+    [owner_id] = Device.objects.filter(pk=ruled[0].id).values_list("owner_id", flat=True)
+    Device.objects.filter(pk__in=[one.id for one in ruled]).update(device_type="ruled")
+    made = [
+        rule(device_type="ruled", measurement=name)
+        for name in ("temperature", "humidity", "battery")
+    ]
+    made += [
+        rule(device_id=others[number % len(others)].id, measurement="temperature")
+        for number in range(count - len(made))
+    ]
+    AlertRule.objects.bulk_create(made)
 
 
 def devices(owner_id: int, name: str, count: int) -> list[Somebody]:

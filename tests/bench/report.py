@@ -16,6 +16,7 @@ Found = Mapping[str, Any]
 CASES = {
     "floor": ("`GET` of a view that answers a constant, behind the same middleware", ""),
     "submit": ("`POST /telemetry`: one reading of 3 measurements, with its time", "1000+ writes/s"),
+    "submit with rules": ("the same where 3 of 1,000 alert rules are about the device", ""),
     "latest cached": ("`GET /telemetry/{id}/latest` by the device's key", "5000+/s"),
     "latest uncached": ("the same on a server whose entries in Redis end at once", ""),
     "history": ("`GET /telemetry/{id}?limit=100`: the newest 100 of 24 h", "300/s"),
@@ -35,6 +36,7 @@ ALONE = {
 }
 RATIOS = {
     "submit_over_floor": "submit ÷ floor, in requests/s",
+    "submit_with_rules_over_submit": "submit with rules ÷ submit",
     "latest_over_floor": "latest cached ÷ floor",
     "latest_uncached_over_floor": "latest uncached ÷ floor",
     "history_over_floor": "history ÷ floor",

@@ -19,6 +19,7 @@ from tests.bench import (
     ground,
     long,
     machine,
+    population,
     report,
     servers,
     wrk,
@@ -48,7 +49,7 @@ class Size:
 
 FULL = Size(5, 5, 4, history=1440, long=1_000_000, exports=(10_000, 1_000_000), raw=3)
 QUICK = Size(3, 2, 2, history=288, long=100_000, exports=(10_000, 100_000), raw=1)
-WRITERS, READERS = 200, 100
+WRITERS, READERS, RULES = 200, 100, 1000
 AGGREGATES = {"aggregate 24 h": "-24h", "aggregate 30 d": "-30d"}
 FROM_RAW = "aggregate 30 d from raw"
 WARM_UPS, FLOWING_MS = 3, 1000
@@ -60,6 +61,8 @@ class Run(Bench):
     def __init__(self, asked: argparse.Namespace, variables: dict[str, str]) -> None:
         super().__init__(asked, variables, WRITERS, READERS)
         self.size = QUICK if asked.quick else FULL
+        self.ruled = population.devices(self.people.owner_id, "ruled", WRITERS)
+        population.rules(self.ruled, self.readers, RULES)
         self.rounds: dict[str, list[Figures]] = defaultdict(list)
         self.alone: dict[str, list[float]] = defaultdict(list)  # what companions measured
         self.exports: list[dict[str, Any]] = []
@@ -86,6 +89,7 @@ class Run(Bench):
         return [
             cases.floor(),
             cases.submit(self.writers),
+            cases.submit_ruled(self.ruled),
             cases.latest(readers),
             cases.latest(readers, "latest uncached"),
             cases.history(readers),

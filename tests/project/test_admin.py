@@ -70,6 +70,8 @@ def test_every_list_and_every_form_answers_with_content(site, alice, sensor):
         (f"events/eventlog/{event.pk}/change/", "measurements"),
         ("events/outbox/", "outbox"),
         ("events/alert/", "alert"),
+        ("telemetry/alertrule/", "alert rule"),
+        ("telemetry/alertrule/add/", "Hysteresis"),
         ("events/deviceconfig/", "device config"),
         ("events/reportedconfig/", "reported config"),
     ):

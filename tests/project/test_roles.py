@@ -19,12 +19,16 @@ from devices import configs
 from devices.models import ApiKey, Device, DeviceGroup
 from devices.services import add_to_group, create_group, register_device
 from events.models import EventLog
+from iotflow.lib.timeparse import now_ms
+from telemetry.alerting import alerts
+from telemetry.alerting.models import AlertRule
+from telemetry.alerting.rules import create_rule
 from tests.api import Answer, Api
 from tests.endpoints import Endpoint, endpoints
 
 V1 = "/api/v1"
 OK = "2xx"
-MODELS = ("user", "device", "devicegroup")
+MODELS = ("user", "device", "devicegroup", "alertrule", "alert")
 _number = itertools.count(1)
 
 ROLES = (
@@ -120,6 +124,8 @@ def world() -> World:
         "group_id": group.pk,
         "key_id": ApiKey.objects.get(device=device).pk,
         "event_id": EventLog.objects.filter(user_id=owner.pk).latest("time").pk,
+        "rule_id": (rule := rule_about(owner, device)).pk,
+        "alert_id": alert_of(rule, device),
         "token_id": Token.objects.create(owner)[0].pk,
     }
     return World(owner, device, group, apis, ids)
@@ -142,6 +148,23 @@ def newcomer(_: World) -> dict[str, str]:
 
 def named(_: World) -> dict[str, str]:
     return {"name": f"new {next(_number)}"}
+
+
+def rule_about(owner: User, device: Device) -> AlertRule:
+    fields = {"name": "hot", "device": device, "measurement": "x", "kind": "above", "threshold": 1}
+    return create_rule(owner=owner, fields=fields, actor="")
+
+
+def alert_of(rule: AlertRule, device: Device) -> str:
+    alert = alerts.raised(rule, device, now_ms(), 2.0)
+    alert.save(force_insert=True)
+    alerts.deliver()
+    return str(alert.pk)
+
+
+def a_rule(of: World) -> dict[str, Any]:
+    about = {"device_id": of.device.pk, "measurement": "x", "kind": "above", "threshold": 1}
+    return {"name": "too hot", **about}
 
 
 def another_device(of: World) -> dict[str, int]:
@@ -242,6 +265,17 @@ TABLE: dict[Endpoint, tuple[dict[str, Any], Callable[[World], Any] | None]] = {
     ("GET", f"{V1}/events"): (USERS, None),
     ("GET", f"{V1}/events/stream"): (USERS, None),
     ("GET", f"{V1}/events/{{event_id}}"): (SEEN, None),
+    ("GET", f"{V1}/alert-rules"): (USERS, None),
+    ("POST", f"{V1}/alert-rules"): (CHANGED, a_rule),
+    ("GET", f"{V1}/alert-rules/{{rule_id}}"): (SEEN, None),
+    ("PUT", f"{V1}/alert-rules/{{rule_id}}"): (CHANGED, lambda _: {"name": "other"}),
+    ("PATCH", f"{V1}/alert-rules/{{rule_id}}"): (CHANGED, lambda _: {"threshold": 5}),
+    ("DELETE", f"{V1}/alert-rules/{{rule_id}}"): (CHANGED, None),
+    ("GET", f"{V1}/alerts"): (USERS, None),
+    ("GET", f"{V1}/alerts/{{alert_id}}"): (SEEN, None),
+    ("POST", f"{V1}/alerts/{{alert_id}}/acknowledge"): (CHANGED, nothing),
+    ("POST", f"{V1}/alerts/{{alert_id}}/resolve"): (CHANGED, None),
+    ("POST", f"{V1}/alerts/{{alert_id}}/comment"): (CHANGED, lambda _: {"text": "on my way"}),
     ("GET", f"{V1}/admin/devices"): (STAFF, None),
     ("GET", f"{V1}/admin/devices/statuses"): (STAFF, None),
     ("GET", f"{V1}/admin/devices/{{device_id}}"): (STAFF, None),
@@ -260,7 +294,7 @@ TABLE: dict[Endpoint, tuple[dict[str, Any], Callable[[World], Any] | None]] = {
     ("DELETE", f"{V1}/telemetry/{{device_id}}"): (ERASED, a_range),
     ("GET", f"{V1}/telemetry/user/{{user_id}}"): (SEEN, None),
 }
-NOBODYS = dict.fromkeys(("user_id", "event_id"), "00000000-0000-4000-8000-000000000000")
+NOBODYS = dict.fromkeys(("user_id", "event_id", "alert_id"), "00000000-0000-4000-8000-000000000000")
 
 
 def ask(of: World, role: str, endpoint: Endpoint, ids: dict[str, Any]) -> Answer:

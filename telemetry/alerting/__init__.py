@@ -1,0 +1,1 @@
+"""Alerts: rules about what devices say or leave unsaid, and what became of them."""
