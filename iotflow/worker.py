@@ -25,6 +25,8 @@ from iotflow.lib.timeparse import now_ms
 from telemetry import deleting, rollups
 from telemetry import services as telemetry
 from telemetry.alerting import alerts, sweep
+from telemetry.notifications import queue as notifications
+from telemetry.notifications.sending import postman
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ def drop_expired() -> None:
     Session.objects.filter(expire_date__lt=now).delete()
     sinks.purge_expired(now)
     telemetry.purge()
+    notifications.purge(now)
 
 
 class PresenceFlush:
@@ -64,6 +67,7 @@ def jobs() -> list[Job]:
         Job("invalidate cached keys", 1.0, key_cache.apply_pending),
         Job("save when devices were last seen", 30.0, PresenceFlush()),
         Job("deliver alerts", 1.0, alerts.deliver_all),
+        Job("send notifications", 1.0, postman.send),
         Job("seal events", 5.0, sealer.seal),
         Job("count devices", tally.EVERY_SECONDS, tally.renew),
         Job("erase what deleted devices left", 10.0, deleting.erase_deleted),
@@ -93,6 +97,7 @@ class Worker:
         self.stop()
         for job in self._jobs[:4]:
             self._run(job)
+        postman.finish()
 
     def run(self) -> None:
         while not self._stop.is_set():

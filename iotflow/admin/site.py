@@ -5,11 +5,13 @@ import logging
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
+from uuid import UUID
 
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ERROR_FLAG
 from django.db import DataError
+from django.db.models import Field, UUIDField
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
@@ -61,16 +63,18 @@ class Site(UnfoldAdminSite):
         return search.results(request)
 
 
-def _forgiving(view: Callable[..., Any]) -> Callable[..., Any]:
+def _forgiving(view: Any) -> Callable[..., Any]:
     """A list that leads back to itself when its address asks for what no database can look for.
 
     Django does so only for what it notices before it asks the database.
     """
 
+    key = view.__self__.model._meta.pk
+
     @wraps(view)
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         back = HttpResponseRedirect(f"{request.path}?{ERROR_FLAG}=1")
-        if _is_nonsense(request):
+        if _is_nonsense(request, key):
             return back
         try:
             response: HttpResponse = view(request, *args, **kwargs)
@@ -84,8 +88,15 @@ def _forgiving(view: Callable[..., Any]) -> Callable[..., Any]:
     return answer
 
 
-def _is_nonsense(request: HttpRequest) -> bool:
-    """Rows ticked that have no number, or a pattern: each database fails at a broken one in its
+def _is_nonsense(request: HttpRequest, key: "Field[Any, Any]") -> bool:
+    """Rows ticked that no row can be, or a pattern: each database fails at a broken one in its
     own way, and a hard one keeps it busy."""
     ticked = request.POST.getlist(ACTION_CHECKBOX_NAME)
-    return any("regex" in name for name in request.GET) or None in map(ids.number, ticked)
+    if any("regex" in name for name in request.GET):
+        return True
+    if not isinstance(key, UUIDField):
+        return None in map(ids.number, ticked)
+    try:
+        return not all(map(UUID, ticked))
+    except ValueError:
+        return True
