@@ -14,6 +14,7 @@ from unfold.decorators import display
 
 from devices.admin import actor
 from events.admin import ReadOnly
+from iotflow.lib.deletion import CountedDeletion
 from iotflow.lib.errors import Conflict
 from telemetry.notifications import channels
 from telemetry.notifications.models import Delivery, NotificationChannel
@@ -24,7 +25,7 @@ SHOWN = ("owner", "kind", "target", "all_devices", "shown_state", "failures", "f
 
 
 @admin.register(NotificationChannel)
-class NotificationChannelAdmin(ModelAdmin):
+class NotificationChannelAdmin(CountedDeletion, ModelAdmin):
     list_display = ["name", "kind", "target", "shown_state", "least_severity", "owner"]
     list_filter = ["kind", "enabled", "least_severity"]
     list_filter_submit = True
@@ -33,14 +34,11 @@ class NotificationChannelAdmin(ModelAdmin):
     search_fields = ["name", "owner__username"]
     fieldsets = [(None, {"fields": CHANGED}), ("As it is", {"fields": SHOWN})]
     readonly_fields = SHOWN
-    actions = ["test"]
+    actions = ["test", "delete_selected"]
+    also_erased = "What waits for it, and its log"
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
-
-    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Deliveries go with their channel; there may be too many to be shown."""
-        return [str(one) for one in objs], {"notification channels": len(objs)}, set(), []
 
     @display(description="state")
     def shown_state(self, channel: NotificationChannel) -> str:
