@@ -96,9 +96,9 @@ CHANGED: dict[Kind, frozenset[str]] = {
         | {"firmware_version", "hardware_version"}
     ),
     Kind.ALERT_RULE_CHANGED: frozenset(
-        {"name", "measurement", "kind", "threshold", "low", "high", "hysteresis", "raise_after"}
-        | {"clear_after", "expected_seconds", "missed", "severity", "late_seconds", "enabled"}
-        | {"muted_until"}
+        {"name", "measurement", "kind", "aggregation", "window", "threshold", "low", "high"}
+        | {"within_seconds", "expected_seconds", "missed", "hysteresis", "raise_after"}
+        | {"clear_after", "severity", "late_seconds", "enabled", "muted_from", "muted_until"}
     ),
     Kind.NOTIFICATION_CHANNEL_CHANGED: frozenset(
         {"name", "address", "least_severity", "all_devices", "enabled", "digest_seconds"}

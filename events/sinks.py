@@ -195,6 +195,13 @@ def purge_expired(now: datetime) -> int:
     return EventLog.objects.filter(expires_at__lt=now).delete()[0]
 
 
+def purge_alerts(before: datetime) -> int:
+    """Drop alerts that were resolved before; how many. Raises StoreAway."""
+    with guarded():
+        resolved = Alert.objects.filter(status=Alert.Status.RESOLVED, raised_at__lt=before)
+        return resolved.filter(resolved_at__lt=before).delete()[0]
+
+
 def _database() -> Any:
     return connections["events"].database  # type: ignore[attr-defined]  # pymongo's Database
 

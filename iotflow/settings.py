@@ -475,6 +475,10 @@ SPECTACULAR_SETTINGS = {
         "ErrorCode": "iotflow.lib.errors.ERROR_CODES",
         "KeyState": "devices.models.ApiKey.State",
         "ConfigStatus": "events.models.ReportedConfig.Status",
+        "Severity": "events.kinds.Severity",
+        "RuleKind": "telemetry.alerting.machine.Kind",
+        "RuleAggregation": "telemetry.alerting.models.Aggregation",
+        "ChannelKind": "telemetry.notifications.models.NotificationChannel.Kind",
     },
 }
 MAX_BODY_BYTES = bounded("MAX_BODY_BYTES", 1_048_576, 1024, 1 << 30)

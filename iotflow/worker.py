@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import NamedTuple
 
+from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.db import DatabaseError, close_old_connections
 from django.utils import timezone
@@ -24,7 +26,7 @@ from iotflow.lib.redis import key, redis
 from iotflow.lib.timeparse import now_ms
 from telemetry import deleting, rollups
 from telemetry import services as telemetry
-from telemetry.alerting import alerts, sweep
+from telemetry.alerting import alerts, rollup, silence, sweep
 from telemetry.notifications import queue as notifications
 from telemetry.notifications.sending import postman
 
@@ -32,12 +34,13 @@ logger = logging.getLogger(__name__)
 
 
 def drop_expired() -> None:
-    """Tokens, sessions, events and telemetry that have outlived their time."""
+    """Tokens, sessions, events, alerts and telemetry that have outlived their time."""
     now = timezone.now()
     Token.objects.filter(expiry__lt=now).delete()
     Session.objects.filter(expire_date__lt=now).delete()
     sinks.purge_expired(now)
     telemetry.purge()
+    sinks.purge_alerts(now - timedelta(days=settings.EVENT_RETENTION_DAYS))
     notifications.purge(now)
 
 
@@ -72,9 +75,10 @@ def jobs() -> list[Job]:
         Job("count devices", tally.EVERY_SECONDS, tally.renew),
         Job("erase what deleted devices left", 10.0, deleting.erase_deleted),
         Job("settle deleted ranges of telemetry", 5.0, deleting.settle_ranges),
-        Job("find devices that are silent", 10.0, sweep.find_silence),
+        Job("find devices that are silent", 10.0, silence.find_silence),
         Job("close alerts that nothing watches", 60.0, sweep.close_unwatched),
         Job("roll up telemetry", 300.0, rollups.Roller()),
+        Job("compare rollups with alert rules", 60.0, rollup.look_at_rollups),
         Job("drop what has expired", 3600.0, drop_expired),
     ]
 

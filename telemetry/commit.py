@@ -20,7 +20,7 @@ from iotflow.lib.redis import redis, shared
 from iotflow.lib.timeparse import now_ms
 from telemetry import latest, rollups
 from telemetry.alerting.book import Check
-from telemetry.alerting.sieve import Due, Sieve
+from telemetry.alerting.sieve import Due, Sieve, forget_all
 from telemetry.readings import Place, Reading, newest
 from telemetry.stores import Refused, telemetry_store
 
@@ -100,6 +100,7 @@ def publish(
             counters.sending(pipe),
         ):
             latest.forget(pipe, waiting)
+            forget_all(pipe, waiting)
             latest.add_newest(pipe, values)
             if devices:
                 presence.add_touches(pipe, devices, now_ms())
@@ -116,7 +117,9 @@ def publish(
 
 
 class Missed:
-    """Devices of whose latest values Redis may have missed some; bounded, for they expire there."""
+    """Devices of whose latest values and alerts Redis may have missed some; bounded, for those
+    expire there.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

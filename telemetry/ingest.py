@@ -7,7 +7,8 @@ Cassandra, another one waits for the event log.
 
 For a group: keys and limits, where they were not looked at before → times for those that have none
 → the store, which must succeed → Redis in one pipeline, which may fail → the event log or its
-outbox, one of which must succeed → the answers → what the rules of alerts have to say to it.
+outbox, one of which must succeed → what the rules of alerts have to say, which waits where it
+cannot be decided now → the answers.
 """
 
 import logging
@@ -232,6 +233,7 @@ class Committer:
             readings = [reading for _, reading in stored]
             due = commit.publish(readings, devices, book.checks(readings, devices))
             log.submitted([_event(ticket.submission, reading) for ticket, reading in stored])
+            decide(due)
         except Exception as error:
             failure: Exception | None = as_store_away(error)
             if failure is None:
@@ -242,7 +244,6 @@ class Committer:
             return
         for ticket, _ in stored:
             ticket.answer()
-        decide(due)
 
     def _repair(self) -> None:
         try:

@@ -181,7 +181,7 @@ def _announce(how: How, policy: RetentionPolicy, before: Rules, actor: str) -> N
             "removed": how == How.REMOVED,
         },
     )
-    transaction.on_commit(retention.table.reload)
+    transaction.on_commit(retention.rules.reload)
 
 
 def kept_for(days: int | None) -> str:

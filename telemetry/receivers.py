@@ -27,8 +27,10 @@ def erase_telemetry_of(sender: Any, device_ids: list[int], **kwargs: Any) -> Non
 @receiver(devices_deleted)
 def end_alerts_of(sender: Any, device_ids: list[int], **kwargs: Any) -> None:
     """Nothing stays open about a device that is gone."""
-    AlertState.objects.filter(device_id__in=device_ids).delete()
+    states = AlertState.objects.filter(device_id__in=device_ids)
+    list(AlertRule.objects.locked().filter(pk__in=states.values("rule")))
     alerts.resolve_all(LiveAlert.objects.filter(device_id__in=device_ids), "its device was deleted")
+    states.delete()
 
 
 @receiver(pre_delete, sender=AlertRule)

@@ -1,26 +1,20 @@
 """How long telemetry is kept, by device type and measurement.
 
-Each process knows the policies as one small table in memory, which a thread of a moment reads
-again every FRESH_SECONDS while it is used: nobody waits for that, and with the database away what
-is known goes on to hold. A process that could never read them keeps everything for ever, for what
-is kept too long can still be purged.
+Each process knows the policies as one small table in memory. One that could never read them keeps
+everything for ever, for what is kept too long can still be purged.
 """
 
-import logging
-import threading
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, connections
 
+from iotflow.lib.remembered import Remembered
 from telemetry.models import RetentionPolicy
 from telemetry.readings import Errors, Reading, printable
 
-logger = logging.getLogger(__name__)
-FRESH_SECONDS = 5.0
 REMEMBERED = 10_000
 DAY_MS = 86_400_000
 
@@ -141,61 +135,19 @@ class Keeping:
         return min(filter(None, self.days.values()), default=0)
 
 
-class Table:
-    """The rules as this process knows them."""
-
-    def __init__(self) -> None:
-        self._rules: Rules | None = None
-        self._until = 0.0
-        self._lock = threading.Lock()
-
-    def rules(self) -> Rules:
-        """What is known; only whoever asks first, in all the process's life, waits for a query."""
-        if self._rules is None:
-            with self._lock:
-                if self._rules is None:
-                    self._read()
-        elif time.monotonic() > self._until and self._lock.acquire(blocking=False):
-            threading.Thread(target=self._renew, name="retention", daemon=True).start()
-        assert self._rules is not None
-        return self._rules
-
-    def reload(self) -> None:
-        """Read it now, for this process has changed it."""
-        with self._lock:
-            self._read()
-
-    def put(self, rules: Rules) -> None:
-        self._rules, self._until = rules, time.monotonic() + FRESH_SECONDS
-
-    def _read(self) -> None:
-        try:
-            read = Rules(stored_rules())
-        except DatabaseError as error:
-            logger.info("the policies of retention cannot be read: %s", error)
-            read = self._rules or FOR_EVER
-        # What was looked up stays with a table that is the same.
-        is_same = self._rules is not None and self._rules.ranked == read.ranked
-        self.put(self._rules if is_same and self._rules is not None else read)
-
-    def _renew(self) -> None:
-        try:
-            self._read()
-        except Exception:  # whatever it is, what is known still holds
-            logger.exception("the policies of retention were not read")
-        finally:
-            connections.close_all()
-            self._lock.release()
-
-
-FOR_EVER = Rules([Rule("", "", 0, 0)])
-table = Table()
-rules = table.rules
-
-
 def stored_rules() -> list[Rule]:
     columns = "device_type", "measurement", "days", "rollup_days"
     return [Rule(*row) for row in RetentionPolicy.objects.values_list(*columns)]
+
+
+@lru_cache(maxsize=1)
+def _table_of(rules: tuple[Rule, ...]) -> Rules:
+    """What was looked up stays with a table that is the same."""
+    return Rules(rules)
+
+
+FOR_EVER = Rules([Rule("", "", 0, 0)])
+rules = Remembered("retention policies", lambda: _table_of(tuple(stored_rules())), FOR_EVER)
 
 
 def days(device_type: str, measurement: str) -> int:

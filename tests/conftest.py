@@ -140,8 +140,8 @@ def no_policies(request: pytest.FixtureRequest) -> None:
     from telemetry import retention
     from telemetry.alerting import book
 
-    retention.table.put(retention.Rules())
-    book.shelf.put(book.Book())
+    retention.rules.put(retention.Rules())
+    book.rules.put(book.Book())
 
 
 @pytest.fixture(autouse=True)

@@ -26,11 +26,12 @@ from iotflow.lib.errors import StoreAway
 from iotflow.lib.redis import shared
 from iotflow.lib.spans import NO_END
 from iotflow.lib.timeparse import to_ms
+from telemetry.alerting.models import LiveAlert
 
 EVENTS_SHOWN = 8
+ALERTS_SHOWN = 8
 DEVICES_SHOWN = 5
 COUNTED_MAX = 1000  # of alerts and of events; more are "1,000 or more"
-OPEN = (Alert.Status.RAISED, Alert.Status.ACKNOWLEDGED)
 STORES = {
     "database": "Users and devices",
     "telemetry": "Telemetry",
@@ -53,7 +54,7 @@ def figures(user: User) -> dict[str, Any]:
     """
     now = timezone.now()
     state = health.check()
-    devices, events = sees_all(user, Device), sees_all(user, EventLog)
+    devices, events, alerts = (sees_all(user, model) for model in (Device, EventLog, Alert))
     return {
         "now": now,
         "devices": tally(),
@@ -61,7 +62,8 @@ def figures(user: User) -> dict[str, Any]:
         "stores": [(STORES[name], store) for name, store in state.stores.items()],
         "outbox": {"waiting": Outbox.objects.count(), "seconds": outbox.age_seconds()},
         "traffic": _traffic(),
-        "sees": {"devices": devices, "events": events},
+        "sees": {"devices": devices, "events": events, "alerts": alerts},
+        "alerts": _alerts(user) if alerts else None,
         "events": _events(now) if events else None,
         "busiest": _busiest() if devices else None,
         "quietest": _quietest(now) if devices else None,
@@ -113,13 +115,18 @@ def _series(steps: list[Step]) -> list[list[float]]:
     ]
 
 
+def _alerts(user: User) -> dict[str, Any]:
+    """Those that are open: up to COUNTED_MAX counted, the newest shown."""
+    found = LiveAlert.objects.visible_to(user).open()
+    return {"count": _counted(found), "most": COUNTED_MAX, "newest": found[:ALERTS_SHOWN]}
+
+
 @dataclass(frozen=True, slots=True)
 class Recent:
     """Newest events of each severity, and how many log-ins failed: of a day, up to COUNTED_MAX."""
 
     by_severity: dict[str, list[EventLog]]
     failed_count: int
-    open_alerts: int
     most: int = field(default=COUNTED_MAX)
 
 
@@ -127,7 +134,6 @@ def _events(now: datetime) -> Recent | None:
     since = now - timedelta(days=1)
     events = EventLog.objects.all()
     failed = events.filter(kind=Kind.USER_LOGIN_FAILED, time__gte=since)
-    open_alerts = Alert.objects.filter(status__in=OPEN)
     try:
         with sinks.guarded():
             return Recent(
@@ -138,7 +144,6 @@ def _events(now: datetime) -> Recent | None:
                     for severity in reversed(Severity.values)
                 },
                 failed_count=_counted(failed),
-                open_alerts=_counted(open_alerts),
             )
     except StoreAway:
         return None

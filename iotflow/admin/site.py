@@ -63,18 +63,18 @@ class Site(UnfoldAdminSite):
         return search.results(request)
 
 
-def _forgiving(view: Any) -> Callable[..., Any]:
+def _forgiving(view: Callable[..., Any]) -> Callable[..., Any]:
     """A list that leads back to itself when its address asks for what no database can look for.
 
     Django does so only for what it notices before it asks the database.
     """
 
-    key = view.__self__.model._meta.pk
+    of_rows = view.__self__.model._meta.pk  # type: ignore[attr-defined]
 
     @wraps(view)
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         back = HttpResponseRedirect(f"{request.path}?{ERROR_FLAG}=1")
-        if _is_nonsense(request, key):
+        if _is_nonsense(request, of_rows):
             return back
         try:
             response: HttpResponse = view(request, *args, **kwargs)
@@ -88,15 +88,17 @@ def _forgiving(view: Any) -> Callable[..., Any]:
     return answer
 
 
-def _is_nonsense(request: HttpRequest, key: "Field[Any, Any]") -> bool:
-    """Rows ticked that no row can be, or a pattern: each database fails at a broken one in its
+def _is_nonsense(request: HttpRequest, of_rows: "Field[Any, Any]") -> bool:
+    """Rows ticked that there cannot be, or a pattern: each database fails at a broken one in its
     own way, and a hard one keeps it busy."""
     ticked = request.POST.getlist(ACTION_CHECKBOX_NAME)
-    if any("regex" in name for name in request.GET):
-        return True
-    if not isinstance(key, UUIDField):
-        return None in map(ids.number, ticked)
+    is_key = _is_uuid if isinstance(of_rows, UUIDField) else ids.number
+    return any("regex" in name for name in request.GET) or not all(map(is_key, ticked))
+
+
+def _is_uuid(text: str) -> bool:
     try:
-        return not all(map(UUID, ticked))
+        UUID(text)
     except ValueError:
-        return True
+        return False
+    return True

@@ -80,7 +80,7 @@ def restore(directory: Path, found: Manifest, advance: Advance) -> int:
                     advance(count)
         tables.advance(found.sequences)
         LiveAlert.objects.update(delivered=0)
-    retention.table.reload()
+    retention.rules.reload()
     for document in documents.MODELS:
         path = directory / f"documents/{document._meta.label_lower}.ndjson"
         for rows in batched(lines.read(path) if path.exists() else (), GROUP):

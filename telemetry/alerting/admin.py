@@ -6,28 +6,26 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import Http404, HttpRequest
+from django.shortcuts import redirect
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from accounts.requests import current_user
-from devices.admin import actor
+from devices.admin import Picking, actor
 from events.admin import DeviceFilter, ReadOnly, pretty
 from events.models import Alert
 from iotflow.lib.errors import Conflict, StoreAway
 from telemetry.alerting import alerts, rules
 from telemetry.alerting.models import AlertRule
+from telemetry.alerting.numbers import ALL
+from telemetry.alerting.serializers import FIELDS
 
 AT_ONCE = 100
 SCOPE = ("device", "group", "device_type")
-FIELDS = (
-    *("name", "measurement", "kind", "threshold", "low", "high", "hysteresis", "raise_after"),
-    *("clear_after", "expected_seconds", "missed", "severity", "late_seconds", "enabled"),
-    "muted_until",
-)
 
 
 @admin.register(AlertRule)
-class AlertRuleAdmin(ModelAdmin):
+class AlertRuleAdmin(Picking, ModelAdmin):
     """A rule is its device's or its group's owner's; one about a type is whose it was made by."""
 
     list_display = ["name", "scope", "kind", "measurement", "severity", "enabled", "owner"]
@@ -38,18 +36,20 @@ class AlertRuleAdmin(ModelAdmin):
     search_fields = ["name", "measurement"]
     autocomplete_fields = ["device", "group"]
     fieldsets = [
-        (None, {"fields": ["name", "severity", "enabled", "muted_until"]}),
-        ("What it is about", {"fields": [*SCOPE, "measurement"]}),
+        (None, {"fields": ["name", "severity", "enabled", "muted_from", "muted_until"]}),
+        ("What it is about", {"fields": [*SCOPE, "measurement", "aggregation", "window"]}),
         (
             "What it looks for",
-            {
-                "fields": [
-                    *("kind", "threshold", "low", "high", "hysteresis", "raise_after"),
-                    *("clear_after", "late_seconds", "expected_seconds", "missed"),
-                ]
-            },
+            {"fields": ["kind", *ALL, "hysteresis", "raise_after", "clear_after", "late_seconds"]},
         ),
     ]
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except Conflict as error:
+            messages.error(request, str(error.detail))
+            return redirect(request.get_full_path())
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return SCOPE if obj else ()  # a rule about something else is another rule
@@ -63,9 +63,7 @@ class AlertRuleAdmin(ModelAdmin):
     ) -> None:
         fields: dict[str, Any] = {name: getattr(obj, name) for name in FIELDS}
         if change:
-            rules.change_rule(
-                rule=AlertRule.objects.get(pk=obj.pk), fields=fields, actor=actor(request)
-            )
+            rules.change_rule(rule=AlertRule(pk=obj.pk), fields=fields, actor=actor(request))
             return
         about = obj.device or obj.group
         made = rules.create_rule(

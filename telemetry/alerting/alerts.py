@@ -85,7 +85,7 @@ class Changes:
 
 def raised(rule: AlertRule, device: Device, time: int, value: float | None) -> LiveAlert:
     """A new alert, not stored."""
-    moment, alert_id = to_datetime(time).isoformat(), uuid.uuid4()
+    moment, alert_id = to_datetime(time), uuid.uuid4()
     document: Document = {
         "id": str(alert_id),
         "seq": 1,
@@ -99,7 +99,7 @@ def raised(rule: AlertRule, device: Device, time: int, value: float | None) -> L
         "severity": rule.severity,
         "status": Status.RAISED.value,
         "message": _message(rule, device, value),
-        "raised_at": moment,
+        "raised_at": moment.isoformat(),
         "acknowledged_at": None,
         "resolved_at": None,
         "resolution": None,
@@ -113,24 +113,30 @@ def raised(rule: AlertRule, device: Device, time: int, value: float | None) -> L
         rule=rule,
         device_id=device.pk,
         owner_id=device.owner_id,
+        raised_at=moment,
         document=document,
     )
 
 
 def _message(rule: AlertRule, device: Device, value: float | None) -> str:
-    said = "" if value is None else f" is {value:g}"
+    what = rule.measurement
+    if rule.aggregation:
+        what = f"{rule.get_window_display()} {rule.aggregation} of {what}"
+    if value is not None:
+        what = f"{what} is {value:g}"
     match rule.kind:
         case machine.Kind.ABOVE:
-            why = f"{rule.measurement}{said}, above {rule.threshold:g}"
+            why = f"{what}, above {rule.threshold:g}"
         case machine.Kind.BELOW:
-            why = f"{rule.measurement}{said}, below {rule.threshold:g}"
+            why = f"{what}, below {rule.threshold:g}"
         case machine.Kind.OUTSIDE:
-            why = f"{rule.measurement}{said}, outside {rule.low:g} to {rule.high:g}"
+            why = f"{what}, outside {rule.low:g} to {rule.high:g}"
         case machine.Kind.RATE:
-            why = f"{rule.measurement}{said}, and changes faster than {rule.threshold:g} a second"
+            why = f"{what}, and changes faster than {rule.threshold:g} a second"
+        case machine.Kind.FLAPPING:
+            why = f"{what}, and changed over {rule.threshold:g} times in {rule.within_seconds:,} s"
         case _:
-            seconds = (rule.expected_seconds or 0) * (rule.missed or 0)
-            why = f"no reading for {seconds:,} seconds"
+            why = f"no reading for {rule.silence_seconds:,} seconds"
     return f"{device.name}: {why}"[: log.MESSAGE_MAX]
 
 
@@ -210,10 +216,7 @@ def comment(*, alert_id: uuid.UUID, user: User, text: str) -> Document:
 
 def _locked(alert_id: uuid.UUID, user: User) -> LiveAlert:
     """The open alert, for who may change it. Http404, PermissionDenied, Conflict or StoreAway."""
-    visible = LiveAlert.objects.select_for_update().filter(pk=alert_id)
-    if not user.is_staff:
-        visible = visible.filter(owner_id=user.pk)
-    alert = visible.first()
+    alert = LiveAlert.objects.visible_to(user).select_for_update().filter(pk=alert_id).first()
     owner_id = _owner_of_past(alert_id, user) if alert is None else alert.owner_id
     check_may_change(user, owner_id, "events.change_alert")
     if alert is None or not alert.is_open:

@@ -1,46 +1,55 @@
 """What PostgreSQL decides: how each rule stands with each device, and what becomes of alerts.
 
-Called right after the store took a group of readings. While PostgreSQL is away what is to be
-decided waits in the process, KEPT_MAX checks of it, and no submission is refused for that.
+Called once the store has a group of readings, before it is answered. While PostgreSQL is away what
+is to be decided waits in the process, KEPT_MAX checks of it, and no submission is refused for that.
 """
 
 import logging
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
 from devices.models import Device
 from iotflow.lib.errors import StoreAway, as_store_away
 from iotflow.lib.metrics import Counter, Figure
 from iotflow.lib.redis import redis
-from telemetry.alerting import alerts, sieve
-from telemetry.alerting.machine import Change, Phase, step
-from telemetry.alerting.models import AlertRule, AlertState, LiveAlert
+from telemetry.alerting import sieve
+from telemetry.alerting.machine import Phase
+from telemetry.alerting.models import AlertRule
 from telemetry.alerting.sieve import Decided, Due
+from telemetry.alerting.walk import Pair, Walk
+from telemetry.readings import LatestValue, Place, Reading
 from telemetry.stores import telemetry_store
 
 logger = logging.getLogger(__name__)
 KEPT_MAX = 50_000
 PART = 500
-Pair = tuple[int, int]  # a rule's id and a device's
 CHECKED = Counter(
     "iotflow_alert_checks_total", "Values that PostgreSQL had to look at for rules.", ("outcome",)
 )
 
 
 class Waiting(NamedTuple):
-    """A check, with the number of the group it came in: groups are decided one after the other."""
+    """A check, and when (µs) the first reading of its device was written that came with it."""
 
-    group: int
     due: Due
+    came: int
+
+    @property
+    def reading(self) -> Reading:
+        return self.due.check.reading
 
     @property
     def pair(self) -> Pair:
-        return self.due.check.rule.id, self.due.check.reading.device_id
+        return self.due.check.rule.id, self.reading.device_id
+
+    @property
+    def place(self) -> Place:
+        return self.reading.device_id, self.reading.latest_epoch
 
 
 class Evaluation:
@@ -50,7 +59,6 @@ class Evaluation:
         self._waiting: deque[Waiting] = deque()
         self._adding = threading.Lock()
         self._deciding = threading.Lock()
-        self._groups = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -58,7 +66,7 @@ class Evaluation:
     def decide(self, due: Sequence[Due] = ()) -> None:
         """Decide these checks, and those that wait; what PostgreSQL cannot take now waits on.
 
-        Never fails: the readings are stored and answered.
+        Never fails: the readings are stored.
         """
         if due:
             self._add(due)
@@ -68,10 +76,10 @@ class Evaluation:
                     pass
 
     def _add(self, due: Sequence[Due]) -> None:
+        found = _in_order(due)
         with self._adding:
-            self._groups += 1
             room = max(0, KEPT_MAX - len(self._waiting))
-            self._waiting.extend(Waiting(self._groups, one) for one in due[:room])
+            self._waiting.extend(found[:room])
         if len(due) > room:
             CHECKED.add("dropped", times=len(due) - room)
 
@@ -86,7 +94,7 @@ class Evaluation:
                 return False
             logger.exception("%d value(s) were not compared with the rules of alerts", len(part))
             CHECKED.add("failed", times=len(part))
-            decided = _freed(part)
+            decided = list(_freed(part))
         else:
             CHECKED.add("decided", times=len(part))
         for _ in part:
@@ -110,99 +118,72 @@ Figure(
 )
 
 
+def _in_order(due: Sequence[Due]) -> list[Waiting]:
+    """The checks of a group by their times."""
+    came: dict[int, int] = {}
+    for one in due:
+        device_id, written = one.check.reading.device_id, one.check.reading.written
+        came[device_id] = min(written, came.get(device_id, written))
+    ordered = sorted(due, key=lambda one: one.check.reading.time)
+    return [Waiting(one, came[one.check.reading.device_id]) for one in ordered]
+
+
 def _decided(part: Sequence[Waiting]) -> list[Decided]:
-    newest = _newest_stored(part)
-    try:
-        return _transact(part, newest)
-    except IntegrityError:  # a rule went, or two processes made the same row: it is seen now
-        return _transact(part, newest)
+    """Raises StoreAway, or what Django does where the database is."""
+    timely: list[Waiting] = []
+    late: list[Waiting] = []
+    latest = _latest_of([one for one in part if not one.due.is_known])
+    for one in part:
+        (late if _is_late(one, latest) else timely).append(one)
+    return [*_transact(timely), *_freed(late)]
 
 
-def _newest_stored(part: Sequence[Waiting]) -> Mapping[Pair, int]:
-    """By pair the newest time that the store has, of those checks of which nothing is known; only
-    where that is newer than all of them. Raises StoreAway.
+def _latest_of(unknown: Sequence[Waiting]) -> Mapping[Place, Mapping[str, LatestValue]]:
+    places = {one.place for one in unknown}
+    return telemetry_store().latest(sorted(places)) if places else {}
+
+
+def _is_late(one: Waiting, latest: Mapping[Place, Mapping[str, LatestValue]]) -> bool:
+    """Whether the store had a newer value that the rule has looked at before this came; asked where
+    nothing else is known.
     """
-    unknown = [one.due.check for one in part if not one.due.is_known]
-    if not unknown:
-        return {}
-    places = {(check.reading.device_id, check.reading.latest_epoch) for check in unknown}
-    latest = telemetry_store().latest(sorted(places))
-    newest: dict[Pair, int] = {}
-    for check in unknown:
-        place = check.reading.device_id, check.reading.latest_epoch
-        if value := latest[place].get(check.rule.measurement):
-            newest[check.rule.id, check.reading.device_id] = value.time
-    for one in part:  # what the store has newest may be one of these themselves
-        if newest.get(one.pair) == one.due.check.reading.time:
-            del newest[one.pair]
-    return newest
+    rule = one.due.check.rule
+    if one.due.is_known or (newest := latest[one.place].get(rule.measurement)) is None:
+        return False
+    is_newer = newest.time > one.reading.time and newest.written < one.came
+    return is_newer and rule.takes(newest.time, newest.written // 1000)
 
 
 @transaction.atomic
-def _transact(part: Sequence[Waiting], newest: Mapping[Pair, int]) -> list[Decided]:
+def _transact(part: Sequence[Waiting]) -> list[Decided]:
     pairs = {one.pair for one in part}
-    rule_ids, device_ids = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
-    rules = {rule.pk: rule for rule in AlertRule.objects.filter(pk__in=rule_ids, enabled=True)}
-    devices = {
-        device.pk: device
-        for device in Device.objects.filter(pk__in=device_ids).exclude(
-            status=Device.Status.MAINTENANCE
-        )
-    }
+    rules = AlertRule.objects.locked().filter(pk__in={pair[0] for pair in pairs}, enabled=True)
+    devices = Device.objects.filter(pk__in={pair[1] for pair in pairs})
+    walk = Walk(rules, devices.exclude(status=Device.Status.MAINTENANCE))
     by_pair: dict[Pair, list[Waiting]] = {}
     left: list[Waiting] = []
-    for one in sorted(part, key=lambda one: (one.group, one.due.check.reading.time)):
-        rule, device = rules.get(one.pair[0]), devices.get(one.pair[1])
-        is_same = rule is not None and rule.version == one.due.check.rule.version
-        if is_same and device is not None:
+    for one in part:
+        if walk.knows(one.due.check.rule, one.reading.device_id):
             by_pair.setdefault(one.pair, []).append(one)
         else:
             left.append(one)
-    if not by_pair:
-        return _freed(left)
-    states = _locked(by_pair)
-    changes = alerts.Changes(LiveAlert.objects.filter(rule__in=rules, device_id__in=devices))
-    decided = _freed(left)
-    for pair, waiting in sorted(by_pair.items()):
-        state, rule, device = states[pair], rules[pair[0]], devices[pair[1]]
-        for one in waiting:
-            check = one.due.check
-            if not one.due.is_known and check.reading.time < newest.get(pair, 0):
-                continue
-            state.stand, change = step(check.rule, state.stand, check.reading.time, check.value)
-            if change == Change.RAISED:
-                changes.raise_(rule, device, check.reading.time, check.value)
-            elif change == Change.CLEARED:
-                changes.clear(pair, check.reading.time, check.value)
-        noted = sum(one.due.is_noted for one in waiting)
-        if noted:
-            condition = waiting[0].due.check.rule
-            decided.append(Decided(condition, pair[1], noted, state.last_ms or 0, state.phase))
-    AlertState.objects.bulk_update(
-        [states[pair] for pair in by_pair], ["phase", "since", "last_ms", "last_value"]
-    )
-    changes.save()
-    return decided
+    walk.begin(by_pair)
+    for pair, waiting in by_pair.items():
+        walk.take(pair, [(one.reading.time, one.due.check.value) for one in waiting])
+    walk.save()
+    return [*_settled(walk, by_pair), *_freed(left)]
 
 
-def _freed(part: Sequence[Waiting]) -> list[Decided]:
+def _settled(walk: Walk, by_pair: Mapping[Pair, Sequence[Waiting]]) -> Iterator[Decided]:
+    for pair, waiting in by_pair.items():
+        if noted := sum(one.due.is_noted for one in waiting):
+            stand = walk.stand(pair)
+            rule = waiting[0].due.check.rule
+            yield Decided(rule, pair[1], noted, stand.time or 0, stand.phase)
+
+
+def _freed(part: Sequence[Waiting]) -> Iterator[Decided]:
     """That Redis need not wait for these, of which nothing was decided."""
-    return [
-        Decided(one.due.check.rule, one.pair[1], 1, 0, Phase.NORMAL)
-        for one in part
-        if one.due.is_noted
-    ]
-
-
-def _locked(pairs: Mapping[Pair, object]) -> dict[Pair, AlertState]:
-    """The states of these pairs, made where there are none, locked in one order."""
-    found = AlertState.objects.filter(
-        rule__in={pair[0] for pair in pairs}, device_id__in={pair[1] for pair in pairs}
-    )
-    there = set(found.values_list("rule_id", "device_id"))
-    AlertState.objects.bulk_create(
-        [AlertState(rule_id=r, device_id=d) for r, d in sorted(pairs) if (r, d) not in there],
-        ignore_conflicts=True,
-    )
-    locked = found.select_for_update().order_by("rule_id", "device_id")
-    return {(state.rule_id, state.device_id): state for state in locked}
+    for one in part:
+        if one.due.is_noted:
+            yield Decided(one.due.check.rule, one.pair[1], 1, 0, Phase.NORMAL)

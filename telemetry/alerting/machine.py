@@ -1,9 +1,11 @@
 """What a rule makes of one device's values, one after the other: no store, no clock.
 
 A value is a breach, fine, or in the band between: past the threshold's hysteresis and not past the
-threshold itself. All times are those of the readings, in ms since 1970.
+threshold itself. All times are those of the readings, in ms since 1970; the time of what is summed
+up of a window is its end.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
@@ -22,7 +24,13 @@ class Kind(TextChoices):
     BELOW = "below"
     OUTSIDE = "outside"  # of the band from `low` to `high`
     RATE = "rate"  # of change, up or down, per second
+    FLAPPING = "flapping"  # too many changes in a while
     ABSENCE = "absence"  # of any reading
+
+
+# Kinds that take the values before one to tell what it is.
+RELATIVE = frozenset({Kind.RATE, Kind.FLAPPING})
+CHANGES_MAX = 100  # what a rule about flapping may bear, and what is remembered for it
 
 
 class Level(IntEnum):
@@ -49,7 +57,8 @@ class Change(TextChoices):
 class Rule:
     """A rule as evaluation knows it; `version` is another when it is not the same condition.
 
-    `threshold` per second where `kind` is a rate. Times in ms, `muted_until` since 1970.
+    `threshold` is per second where `kind` is a rate, and a number of changes `within` so long where
+    it is flapping. Times in ms; muted from `muted_from` to before `muted_until`, since 1970.
     """
 
     id: int
@@ -63,11 +72,13 @@ class Rule:
     hysteresis: float = 0.0
     raise_after: int = 0
     clear_after: int = 0
+    within: int = 0
     late: int = 300_000
+    muted_from: int = 0
     muted_until: int = 0
 
     def level(self, value: float) -> Level:
-        """Of a value, or of a rate where the rule is about one."""
+        """Of a value, a rate or a number of changes, whichever the rule is about."""
         match self.kind:
             case Kind.BELOW:
                 return _level(self.threshold - value, self.hysteresis)
@@ -80,7 +91,10 @@ class Rule:
         """Whether a reading of `time` that came at `arrival` is looked at: neither old by then,
         nor ahead of the clock, nor of a time when the rule is muted.
         """
-        return arrival - self.late <= time <= arrival + AHEAD_MS and time >= self.muted_until
+        return arrival - self.late <= time <= arrival + AHEAD_MS and not self.is_muted(time)
+
+    def is_muted(self, time: int) -> bool:
+        return self.muted_from <= time < self.muted_until
 
 
 def _level(excess: float, hysteresis: float) -> Level:
@@ -92,13 +106,15 @@ def _level(excess: float, hysteresis: float) -> Level:
 
 class Stand(NamedTuple):
     """How a rule stands with a device. `since` is when it began to be pending or to clear; `time`
-    and `value` are of the newest value it has seen.
+    and `value` are of the newest value it has seen. `changes`: when the value became another one,
+    the newest CHANGES_MAX + 1 times, where the rule is about flapping.
     """
 
     phase: str = Phase.NORMAL
     since: int | None = None
     time: int | None = None
     value: float | None = None
+    changes: Sequence[int] = ()
 
     def is_late(self, time: int) -> bool:
         return self.time is not None and time <= self.time
@@ -109,8 +125,20 @@ def number(value: Value) -> float | None:
     return float(value) if isinstance(value, bool | int | float) else None
 
 
-def seen(rule: Rule, stand: Stand, time: int, value: float) -> Level:
+def step(rule: Rule, stand: Stand, time: int, value: float) -> tuple[Stand, Change | None]:
+    """How the rule stands after a value, and what that changed. A late value changes nothing."""
+    if stand.is_late(time):
+        return stand, None
+    changes = _changes(rule, stand, time, value)
+    level = _seen(rule, stand, changes, time, value)
+    phase, since, change = moved(rule, stand, level, time)
+    return Stand(phase, since, time, value, changes), change
+
+
+def _seen(rule: Rule, stand: Stand, changes: Sequence[int], time: int, value: float) -> Level:
     """The level of a value that is newer than what was seen before."""
+    if rule.kind == Kind.FLAPPING:
+        return rule.level(len(changes))
     if rule.kind != Kind.RATE:
         return rule.level(value)
     if stand.time is None or stand.value is None:
@@ -118,12 +146,14 @@ def seen(rule: Rule, stand: Stand, time: int, value: float) -> Level:
     return rule.level(abs(value - stand.value) * 1000 / (time - stand.time))
 
 
-def step(rule: Rule, stand: Stand, time: int, value: float) -> tuple[Stand, Change | None]:
-    """How the rule stands after a value, and what that changed. A late value changes nothing."""
-    if stand.is_late(time):
-        return stand, None
-    phase, since, change = moved(rule, stand, seen(rule, stand, time, value), time)
-    return Stand(phase, since, time, value), change
+def _changes(rule: Rule, stand: Stand, time: int, value: float) -> Sequence[int]:
+    """When the value became another one, as far as the rule still looks back at `time`."""
+    if rule.kind != Kind.FLAPPING:
+        return ()
+    changes = [change for change in stand.changes if change > time - rule.within]
+    if stand.value is not None and value != stand.value:
+        changes.append(time)
+    return changes[-CHANGES_MAX - 1 :]
 
 
 def moved(

@@ -5,12 +5,14 @@ deletes them without knowing of these tables. What that leaves is found by telem
 """
 
 import uuid
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, ClassVar
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 
@@ -19,10 +21,39 @@ from events.kinds import Severity
 from iotflow.lib.timeparse import to_ms
 from telemetry.alerting import numbers
 from telemetry.alerting.machine import Kind, Phase, Rule, Stand
-from telemetry.alerting.querysets import AlertRules
+from telemetry.alerting.querysets import AlertRules, LiveAlerts
+from telemetry.windows import DAY, HOUR
 
 # What of a rule may be changed while what it has found goes on to hold.
-HARMLESS = frozenset({"name", "severity", "muted_until"})
+HARMLESS = frozenset({"name", "severity", "muted_from", "muted_until"})
+SECONDS_MAX = 7 * 86_400
+WATCHED_AT_ONCE = 500
+
+
+def seconds(*, least: int = 0, **options: Any) -> Any:
+    """A field of whole seconds, up to a week."""
+    bounds = [MinValueValidator(least), MaxValueValidator(SECONDS_MAX)]
+    return models.PositiveIntegerField(validators=bounds, **options)
+
+
+class Window(models.TextChoices):
+    """What a rule about rollups looks at the whole of."""
+
+    HOUR = "1h", "hourly"
+    DAY = "1d", "daily"
+
+    @property
+    def length(self) -> int:
+        """In ms."""
+        return HOUR if self == Window.HOUR else DAY
+
+
+class Aggregation(models.TextChoices):
+    MEAN = "mean"
+    MIN = "min"
+    MAX = "max"
+    SUM = "sum"
+    COUNT = "count"
 
 
 class AlertRule(models.Model):
@@ -44,21 +75,34 @@ class AlertRule(models.Model):
     device_type = models.CharField(max_length=50, blank=True, default="")
     measurement = models.CharField(max_length=255, blank=True, default="")
     kind = models.CharField(max_length=10, choices=Kind)
+    aggregation = models.CharField(
+        max_length=10,
+        choices=Aggregation,
+        blank=True,
+        default="",
+        help_text="Of each whole hour or day; without it every value is looked at.",
+    )
+    window = models.CharField(max_length=2, choices=Window, blank=True, default="")
     threshold = models.FloatField(null=True, blank=True)
     low = models.FloatField(null=True, blank=True)
     high = models.FloatField(null=True, blank=True)
-    hysteresis = models.FloatField(default=0.0)
-    raise_after = models.PositiveIntegerField(default=0, help_text="Seconds.")
-    clear_after = models.PositiveIntegerField(default=0, help_text="Seconds.")
-    expected_seconds = models.PositiveIntegerField(
-        null=True, blank=True, help_text="Between two readings."
+    within_seconds = seconds(
+        least=1, null=True, blank=True, help_text="In which more changes are flapping."
     )
+    hysteresis = models.FloatField(default=0.0, validators=[MinValueValidator(0.0)])
+    raise_after = seconds(default=0, help_text="Seconds.")
+    clear_after = seconds(default=0, help_text="Seconds.")
+    expected_seconds = seconds(least=1, null=True, blank=True, help_text="Between two readings.")
     missed = models.PositiveIntegerField(
-        null=True, blank=True, help_text="So many times the expected seconds without a reading."
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(10_000)],
+        help_text="So many times the expected seconds without a reading.",
     )
     severity = models.CharField(max_length=10, choices=Severity, default=Severity.WARNING)
-    late_seconds = models.PositiveIntegerField(default=300)
+    late_seconds = seconds(least=1, default=300)
     enabled = models.BooleanField(default=True)
+    muted_from = models.DateTimeField(null=True, blank=True)
     muted_until = models.DateTimeField(null=True, blank=True)
     version = models.PositiveIntegerField(default=0, editable=False)
     created_at = models.DateTimeField("created", auto_now_add=True)
@@ -100,15 +144,41 @@ class AlertRule(models.Model):
             hysteresis=self.hysteresis,
             raise_after=1000 * self.raise_after,
             clear_after=1000 * self.clear_after,
+            within=1000 * (self.within_seconds or 0),
             late=1000 * self.late_seconds,
+            muted_from=to_ms(self.muted_from) if self.muted_from else 0,
             muted_until=to_ms(self.muted_until) if self.muted_until else 0,
         )
 
+    def watched(self) -> Iterator[list[Device]]:
+        """The devices that it is about and that are meant to say something, WATCHED_AT_ONCE of
+        them in a list. Asks nothing where it was read with its one device.
+        """
+        if self.device_id is not None:
+            device = self.device
+            if device and (device.owner_id, device.status) == (self.owner_id, Device.Status.ACTIVE):
+                yield [device]
+            return
+        devices = Device.objects.filter(owner_id=self.owner_id, status=Device.Status.ACTIVE)
+        if self.group_id is not None:
+            devices = devices.filter(memberships__group_id=self.group_id)
+        else:
+            devices = devices.filter(device_type=self.device_type)
+        after = 0
+        while found := list(devices.filter(pk__gt=after).order_by("pk")[:WATCHED_AT_ONCE]):
+            yield found
+            after = found[-1].pk
+
+    @property
+    def silence_seconds(self) -> int:
+        """How long nothing may be heard."""
+        return (self.expected_seconds or 0) * (self.missed or 0)
+
     def quoted(self) -> dict[str, Any]:
         """What alerts quote of it."""
-        names = ("threshold", "low", "high", "hysteresis", "raise_after", "clear_after")
-        found = {name: getattr(self, name) for name in (*names, "expected_seconds", "missed")}
-        return {name: value for name, value in found.items() if value is not None}
+        names = ("aggregation", "window", *numbers.ALL, "hysteresis", "raise_after", "clear_after")
+        found = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in found.items() if value not in (None, "")}
 
 
 class AlertState(models.Model):
@@ -120,6 +190,7 @@ class AlertState(models.Model):
     since = models.BigIntegerField(null=True)
     last_ms = models.BigIntegerField(null=True)
     last_value = models.FloatField(null=True)
+    changes = models.JSONField(default=list)
 
     class Meta:
         constraints = [
@@ -129,13 +200,22 @@ class AlertState(models.Model):
     def __str__(self) -> str:
         return f"rule {self.rule_id}, device {self.device_id}: {self.phase}"
 
+    @classmethod
+    def of(cls, rule_id: int, device_id: int, stand: Stand) -> "AlertState":
+        phase, since, time, value, changes = stand
+        return cls(
+            rule_id=rule_id,
+            device_id=device_id,
+            phase=phase,
+            since=since,
+            last_ms=time,
+            last_value=value,
+            changes=list(changes),
+        )
+
     @property
     def stand(self) -> Stand:
-        return Stand(self.phase, self.since, self.last_ms, self.last_value)
-
-    @stand.setter
-    def stand(self, stand: Stand) -> None:
-        self.phase, self.since, self.last_ms, self.last_value = stand
+        return Stand(self.phase, self.since, self.last_ms, self.last_value, self.changes)
 
 
 class LiveAlert(models.Model):
@@ -149,11 +229,14 @@ class LiveAlert(models.Model):
     rule = models.ForeignKey(AlertRule, on_delete=models.SET_NULL, null=True)
     device_id = models.BigIntegerField(db_index=True)
     owner_id = models.BigIntegerField()
+    raised_at = models.DateTimeField()
     is_open = models.BooleanField(default=True)
     seq = models.PositiveIntegerField(default=1)
     delivered = models.PositiveIntegerField(default=0)
     document = models.JSONField(encoder=DjangoJSONEncoder)
     changed_at = models.DateTimeField(auto_now=True)
+
+    objects: ClassVar[LiveAlerts] = LiveAlerts.as_manager()  # type: ignore[assignment]
 
     class Meta:
         constraints = [

@@ -3,45 +3,60 @@
 from collections.abc import Callable
 from typing import Any
 
-from telemetry.alerting.machine import Kind
+from telemetry.alerting.machine import CHANGES_MAX, Kind
 from telemetry.readings import NAME, Errors
 
-NUMBERS = {
+NEEDED = {
     Kind.ABOVE: ("threshold",),
     Kind.BELOW: ("threshold",),
     Kind.OUTSIDE: ("low", "high"),
     Kind.RATE: ("threshold",),
+    Kind.FLAPPING: ("threshold", "within_seconds"),
     Kind.ABSENCE: ("expected_seconds", "missed"),
 }
-ALL_NUMBERS = ("threshold", "low", "high", "expected_seconds", "missed")
+ALL = ("threshold", "low", "high", "within_seconds", "expected_seconds", "missed")
+SUMMED_UP = (Kind.ABOVE, Kind.BELOW, Kind.OUTSIDE)  # kinds that may be about an aggregation
 
 
 def faults(kind: str, value: Callable[[str], Any]) -> Errors:
     """What is wrong, by field; `value` gives what the rule has in a field."""
     errors: Errors = {}
-    needed = NUMBERS[Kind(kind)]
-    for name in ALL_NUMBERS:
-        if (value(name) is not None) != (name in needed):
-            what = "needs it" if name in needed else "has none"
+    for name in ALL:
+        is_needed = name in NEEDED[Kind(kind)]
+        if (value(name) is not None) != is_needed:
+            what = "needs it" if is_needed else "has none"
             errors[name] = [f"A rule of kind “{kind}” {what}."]
     measurement = value("measurement")
     if measurement and not NAME.fullmatch(measurement):
         errors["measurement"] = ["This is no name of a measurement."]
     elif kind != Kind.ABSENCE and not measurement:
         errors["measurement"] = ["Which one is it about?"]
-    return errors or _hysteresis_faults(kind, value)
+    errors |= _window_faults(kind, value)
+    return errors or _band_faults(kind, value)
 
 
-def _hysteresis_faults(kind: str, value: Callable[[str], Any]) -> Errors:
+def _window_faults(kind: str, value: Callable[[str], Any]) -> Errors:
+    if value("aggregation") and kind not in SUMMED_UP:
+        return {"aggregation": [f"A rule of kind “{kind}” has none."]}
+    if bool(value("aggregation")) != bool(value("window")):
+        name = "window" if value("aggregation") else "aggregation"
+        return {name: ["An aggregation needs its window, and a window its aggregation."]}
+    muted_from, muted_until = value("muted_from"), value("muted_until")
+    if muted_from and (muted_until is None or muted_until <= muted_from):
+        return {"muted_until": ["Must be after muted_from."]}
+    return {}
+
+
+def _band_faults(kind: str, value: Callable[[str], Any]) -> Errors:
     hysteresis = value("hysteresis") or 0.0
-    if hysteresis < 0:
-        return {"hysteresis": ["Must not be negative."]}
     if kind == Kind.OUTSIDE:
         width = value("high") - value("low")
         if width < 0:
             return {"low": ["Must not be above high."]}
         if 2 * hysteresis > width:
             return {"hysteresis": ["At most half of the band, or nothing would ever be fine."]}
-    if kind == Kind.RATE and value("threshold") < hysteresis:
-        return {"hysteresis": ["At most the rate, or nothing would ever be fine."]}
+    if kind == Kind.FLAPPING and not 1 <= value("threshold") <= CHANGES_MAX:
+        return {"threshold": [f"From 1 to {CHANGES_MAX} changes."]}
+    if kind in (Kind.RATE, Kind.FLAPPING) and value("threshold") < hysteresis:
+        return {"hysteresis": ["At most the threshold, or nothing would ever be fine."]}
     return {}

@@ -1,6 +1,7 @@
 """What changes rules, together with what has to happen with it."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -14,6 +15,7 @@ from events.kinds import Kind
 from iotflow.lib.errors import Conflict
 from telemetry.alerting import alerts, book
 from telemetry.alerting.models import HARMLESS, AlertRule, AlertState, LiveAlert
+from telemetry.alerting.numbers import faults
 
 
 @transaction.atomic
@@ -31,13 +33,14 @@ def create_rule(*, owner: User, fields: Mapping[str, Any], actor: str) -> AlertR
         kind=rule.kind,
         measurement=rule.measurement,
     )
-    transaction.on_commit(book.shelf.reload)
+    transaction.on_commit(book.rules.reload)
     return rule
 
 
 @transaction.atomic
 def change_rule(*, rule: AlertRule, fields: Mapping[str, Any], actor: str) -> AlertRule:
-    """Change the fields given. Http404 when the rule is gone.
+    """Change the fields given. Http404 when the rule is gone, Conflict when it has become another
+    one since the fields were checked.
 
     But for its name, severity and mute it is another rule then: it begins anew with every device,
     and alerts that it has open are resolved.
@@ -52,12 +55,14 @@ def change_rule(*, rule: AlertRule, fields: Mapping[str, Any], actor: str) -> Al
         return rule
     for name in changed:
         setattr(rule, name, fields[name])
+    if faults(rule.kind, partial(getattr, rule)):
+        raise Conflict("This rule was changed meanwhile; look at it again.")
     if not changed.keys() <= HARMLESS:
         rule.version += 1
         _begin_anew(rule, "its rule was changed")
     rule.save(update_fields=[*changed, "version", "updated_at"])
     _record(Kind.ALERT_RULE_CHANGED, rule, f"changed: {', '.join(changed)}", actor, changes=changed)
-    transaction.on_commit(book.shelf.reload)
+    transaction.on_commit(book.rules.reload)
     return rule
 
 
@@ -67,30 +72,26 @@ def delete_rule(*, rule: AlertRule, actor: str) -> None:
     _lock(rule)
     forget(rule, actor)
     rule.delete()
-    transaction.on_commit(book.shelf.reload)
+    transaction.on_commit(book.rules.reload)
 
 
 def forget(rule: AlertRule, actor: str) -> None:
     """What follows from the deletion of a rule, before it and in its transaction."""
+    list(AlertRule.objects.locked().filter(pk=rule.pk))
     _begin_anew(rule, "its rule was deleted")
     _record(Kind.ALERT_RULE_DELETED, rule, "deleted", actor)
 
 
 def _begin_anew(rule: AlertRule, reason: str) -> None:
-    AlertState.objects.filter(rule=rule).delete()
+    """The rule is locked."""
     alerts.resolve_all(LiveAlert.objects.filter(rule=rule), reason)
+    AlertState.objects.filter(rule=rule).delete()
 
 
 def _lock(rule: AlertRule) -> None:
-    """Read it anew, locked. Http404 when it is gone.
-
-    Its states come first, as they do for whoever evaluates it: states, alerts, and by the key of
-    what is raised the rule.
-    """
-    states = AlertState.objects.select_for_update().filter(rule=rule)
-    list(states.order_by("device_id").values_list("pk", flat=True))
+    """Read it anew, locked. Http404 when it is gone."""
     try:
-        rule.refresh_from_db(from_queryset=AlertRule.objects.select_for_update())
+        rule.refresh_from_db(from_queryset=AlertRule.objects.locked())
     except AlertRule.DoesNotExist as error:
         raise Http404 from error
 

@@ -16,10 +16,14 @@ from iotflow.lib.pagination import PageMeta
 from iotflow.lib.timeparse import format_datetime
 from telemetry.alerting.machine import Kind
 from telemetry.alerting.models import AlertRule
-from telemetry.alerting.numbers import ALL_NUMBERS, NUMBERS, faults
+from telemetry.alerting.numbers import ALL, NEEDED, SUMMED_UP, faults
 
-SECONDS_MAX = 7 * 86_400
 LIMIT = 1e300
+# What may be said of a rule that is there.
+FIELDS = [
+    *("name", "measurement", "kind", "aggregation", "window", *ALL, "hysteresis", "raise_after"),
+    *("clear_after", "severity", "late_seconds", "enabled", "muted_from", "muted_until"),
+]
 
 
 class Number(serializers.FloatField):
@@ -45,30 +49,19 @@ class RuleChanges(serializers.ModelSerializer[AlertRule]):
     low = Number(required=False, allow_null=True)
     high = Number(required=False, allow_null=True)
     hysteresis = Number(required=False, min_value=0)
-    raise_after = serializers.IntegerField(required=False, min_value=0, max_value=SECONDS_MAX)
-    clear_after = serializers.IntegerField(required=False, min_value=0, max_value=SECONDS_MAX)
-    late_seconds = serializers.IntegerField(required=False, min_value=1, max_value=SECONDS_MAX)
-    expected_seconds = serializers.IntegerField(
-        required=False, allow_null=True, min_value=1, max_value=SECONDS_MAX
-    )
-    missed = serializers.IntegerField(
-        required=False, allow_null=True, min_value=1, max_value=10_000
-    )
-    severity = serializers.ChoiceField(choices=Severity.choices, required=False)
 
     class Meta:
         model = AlertRule
-        fields = [
-            *("name", "measurement", "kind", *ALL_NUMBERS, "hysteresis", "raise_after"),
-            *("clear_after", "severity", "late_seconds", "enabled", "muted_until"),
-        ]
+        fields = FIELDS
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """As the rule will be. Raises ValidationError for what makes no sense together."""
         kind = self._will_be(attrs, "kind")
-        for name in ALL_NUMBERS:
-            if name not in NUMBERS[kind] and attrs.get(name) is None:
+        for name in ALL:
+            if name not in NEEDED[kind] and attrs.get(name) is None:
                 attrs[name] = None  # what the kind that it had before needed
+        if kind not in SUMMED_UP and not attrs.get("aggregation"):
+            attrs |= {"aggregation": "", "window": attrs.get("window", "")}
         if errors := faults(kind, partial(self._will_be, attrs)):
             raise serializers.ValidationError(errors)
         return attrs
@@ -87,7 +80,7 @@ class RuleFields(RuleChanges):
     device_type = serializers.CharField(required=False, max_length=50)
 
     class Meta(RuleChanges.Meta):
-        fields = ["device_id", "group_id", "device_type", *RuleChanges.Meta.fields]
+        fields = ["device_id", "group_id", "device_type", *FIELDS]
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         scopes = [name for name in ("device_id", "group_id", "device_type") if name in attrs]
@@ -104,6 +97,7 @@ class RuleBody(serializers.ModelSerializer[AlertRule]):
     owner_id = serializers.IntegerField(read_only=True)
     device_id = serializers.IntegerField(allow_null=True)
     group_id = serializers.IntegerField(allow_null=True)
+    muted_from = Instant(allow_null=True)
     muted_until = Instant(allow_null=True)
     created_at = Instant()
     updated_at = Instant()
@@ -112,7 +106,7 @@ class RuleBody(serializers.ModelSerializer[AlertRule]):
         model = AlertRule
         fields = [
             *("id", "owner_id", "device_id", "group_id", "device_type"),
-            *RuleChanges.Meta.fields,
+            *FIELDS,
             *("created_at", "updated_at"),
         ]
         read_only_fields = fields
@@ -134,7 +128,7 @@ class RuleList(serializers.Serializer[Any]):
     meta = PageMeta()
 
 
-class HistoryEntry(serializers.Serializer[Any]):
+class AlertHistoryEntry(serializers.Serializer[Any]):
     """One transition; `seq` counts them, `reason` and `assignee` where there was any."""
 
     seq = serializers.IntegerField()
@@ -174,7 +168,7 @@ class AlertBody(serializers.Serializer[Any]):
     resolution = serializers.CharField(allow_null=True)
     assignee = serializers.CharField(allow_null=True)
     comments = CommentEntry(many=True)
-    history = HistoryEntry(many=True)
+    history = AlertHistoryEntry(many=True)
     details = serializers.DictField(child=serializers.JSONField())
 
 

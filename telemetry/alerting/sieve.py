@@ -4,10 +4,11 @@ A hash per device: rule and version → `time:phase:undecided`, the newest value
 phase after it, and how many checks are on their way to PostgreSQL. While there are any, all that is
 newer follows them there. A value not newer than the one settled is late and dropped; what leaves a
 phase as it is needs nothing but its time noted. The hash lives HASH_SECONDS from its first entry:
-what Redis does not know, PostgreSQL does.
+what Redis does not know, PostgreSQL does, and what a process that was killed has left undecided is
+forgotten by then.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -17,10 +18,11 @@ from iotflow.lib.errors import StoreAway
 from iotflow.lib.redis import key, redis
 from telemetry.alerting.book import Check
 from telemetry.alerting.machine import Phase, Rule
+from telemetry.readings import Place
 
-HASH_SECONDS = 86_400
+HASH_SECONDS = 3600
 # Keys: the devices' hashes. Arguments: seconds to live; and as JSON for each device its checks, in
-# the order of their times: the field, the time, the level.
+# the order of their times: the field, the time, the level, -1 where it takes those before to tell.
 # Answers: of those that PostgreSQL has to decide the number, counted through all of them from 0,
 # and whether a time was known.
 SIFT = """
@@ -38,7 +40,7 @@ for k, checks in ipairs(cjson.decode(ARGV[2])) do
         end
         if last == '' or time > tonumber(last) then
             local stays = (phase == 'normal' and level < 2) or (phase == 'raised' and level > 0)
-            if undecided == 0 and stays then
+            if undecided == 0 and level >= 0 and stays then
                 last = string.format('%.0f', time)
             else
                 undecided = undecided + 1
@@ -97,8 +99,7 @@ class Sieve:
         """Add to a pipeline what is to be asked; nothing where there is nothing."""
         by_device: dict[int, list[Check]] = {}
         for check in sorted(self.checks, key=lambda check: check.reading.time):
-            if check.level is not None:
-                by_device.setdefault(check.reading.device_id, []).append(check)
+            by_device.setdefault(check.reading.device_id, []).append(check)
         if by_device:
             self._asked = [check for checks in by_device.values() for check in checks]
             self._place = len(pipe)
@@ -108,16 +109,17 @@ class Sieve:
 
     def due(self, answers: Sequence[Any]) -> list[Due]:
         """What is left for PostgreSQL, by what the pipeline answered."""
-        found = [Due(check, False, True) for check in self.checks if check.level is None]
-        if self._asked:
-            numbers = answers[self._place]
-            for number, is_known in zip(numbers[::2], numbers[1::2], strict=True):
-                found.append(Due(self._asked[number], True, bool(is_known)))
-        return found
+        if not self._asked:
+            return []
+        numbers = answers[self._place]
+        return [
+            Due(self._asked[number], is_noted=True, is_known=bool(is_known))
+            for number, is_known in zip(numbers[::2], numbers[1::2], strict=True)
+        ]
 
     def unsifted(self) -> list[Due]:
         """All of it, for Redis is away."""
-        return [Due(check, False, check.level is None) for check in self.checks]
+        return [Due(check, is_noted=False, is_known=False) for check in self.checks]
 
 
 class Decided(NamedTuple):
@@ -143,14 +145,20 @@ def settle(client: Any, decided: Iterable[Decided]) -> None:
         client.eval(SETTLE, len(by_device), *map(hash_key, by_device), json.dumps(told))
 
 
+def forget_all(pipe: Any, places: Collection[Place]) -> None:
+    """Add to a pipeline: of these devices PostgreSQL may know what Redis does not."""
+    if places:
+        pipe.delete(*{hash_key(device_id) for device_id, _ in places})
+
+
 def forget(rule: Rule, device_id: int) -> None:
     """Know nothing of how a rule stands with a device; what Redis misses lasts for HASH_SECONDS."""
     with suppress(StoreAway), redis() as client:
         client.hdel(hash_key(device_id), entry(rule))
 
 
-def _asked(check: Check) -> tuple[str, int, int | None]:
-    return entry(check.rule), check.reading.time, check.level
+def _asked(check: Check) -> tuple[str, int, int]:
+    return entry(check.rule), check.reading.time, -1 if check.level is None else check.level
 
 
 def entry(rule: Rule) -> str:

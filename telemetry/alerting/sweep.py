@@ -1,7 +1,4 @@
-"""What the worker does for alerts: silence is found, and what nobody watches any more is closed.
-
-Both are safe to run twice, in several workers, and to be broken off.
-"""
+"""What nobody watches any more is closed by the worker; safe to run twice, and to be broken off."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -9,101 +6,16 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
-from django.utils import timezone
 
 from accounts.models import User
 from devices.models import Device, DeviceGroup, GroupMembership
 from iotflow.lib.batches import batched
-from iotflow.lib.timeparse import now_ms, to_ms
-from telemetry import latest
 from telemetry.alerting import alerts, rules, sieve
-from telemetry.alerting.machine import Kind, Phase
+from telemetry.alerting.machine import Phase
 from telemetry.alerting.models import AlertRule, AlertState, LiveAlert
 
 PART = 500
 OPEN_PHASES = (Phase.RAISED, Phase.CLEARING)
-
-
-def find_silence() -> int:
-    """Raise and clear the alerts of rules about absence; how many changed. Raises StoreAway."""
-    found = AlertRule.objects.filter(enabled=True, kind=Kind.ABSENCE).order_by("pk")
-    unmuted = found.filter(Q(muted_until=None) | Q(muted_until__lte=timezone.now()))
-    return sum(
-        _look(rule, devices)
-        for rule in unmuted
-        for devices in batched(_covered(rule).iterator(chunk_size=PART), PART)
-    )
-
-
-def _covered(rule: AlertRule) -> QuerySet[Device]:
-    """The devices that a rule is about and that are meant to say something."""
-    devices = Device.objects.filter(owner_id=rule.owner_id, status=Device.Status.ACTIVE)
-    if rule.device_id is not None:
-        return devices.filter(pk=rule.device_id)
-    if rule.group_id is not None:
-        return devices.filter(memberships__group_id=rule.group_id)
-    return devices.filter(device_type=rule.device_type)
-
-
-def _look(rule: AlertRule, devices: Sequence[Device]) -> int:
-    """How many of these devices fell silent, or speak again."""
-    limit = 1000 * (rule.expected_seconds or 0) * (rule.missed or 0)
-    places = [(device.pk, device.latest_epoch) for device in devices]
-    heard, now = latest.latest_of(places), now_ms()
-    silent: dict[int, int] = {}  # when it was to be heard of at the latest, by device
-    speaking: dict[int, int] = {}  # when it was heard of
-    for device, place in zip(devices, places, strict=True):
-        times = [
-            value.time for name, value in heard[place].items() if rule.measurement in ("", name)
-        ]
-        last = max(times, default=None)
-        if last is not None and now - last <= limit:
-            speaking[device.pk] = last
-            continue
-        # Neither a new device nor a new rule is held to what was before it.
-        due = max(last or 0, to_ms(device.created_at), to_ms(rule.updated_at)) + limit
-        if due < now:
-            silent[device.pk] = due
-    raised = AlertState.objects.filter(rule=rule, phase=Phase.RAISED)
-    known = set(
-        raised.filter(device_id__in=[*silent, *speaking]).values_list("device_id", flat=True)
-    )
-    changed = {pk: due for pk, due in silent.items() if pk not in known}
-    changed |= {pk: time for pk, time in speaking.items() if pk in known}
-    if not changed:
-        return 0
-    return _change(rule, [one for one in devices if one.pk in changed], silent, speaking)
-
-
-@transaction.atomic
-def _change(
-    rule: AlertRule, devices: Sequence[Device], silent: dict[int, int], speaking: dict[int, int]
-) -> int:
-    current = AlertRule.objects.filter(pk=rule.pk, version=rule.version, enabled=True)
-    if not current.exists():
-        return 0
-    ids = [device.pk for device in devices]
-    AlertState.objects.bulk_create(
-        [AlertState(rule=rule, device_id=pk) for pk in ids], ignore_conflicts=True
-    )
-    states = AlertState.objects.select_for_update().filter(rule=rule, device_id__in=ids)
-    by_device = {state.device_id: state for state in states.order_by("device_id")}
-    changes = alerts.Changes(LiveAlert.objects.filter(rule=rule, device_id__in=ids))
-    changed = []
-    for device in devices:
-        state = by_device[device.pk]
-        if device.pk in silent and state.phase != Phase.RAISED:
-            changes.raise_(rule, device, silent[device.pk], None)
-            state.phase = Phase.RAISED
-        elif device.pk in speaking and state.phase == Phase.RAISED:
-            changes.clear((rule.pk, device.pk), speaking[device.pk], None)
-            state.phase = Phase.NORMAL
-        else:
-            continue
-        changed.append(state)
-    AlertState.objects.bulk_update(changed, ["phase"])
-    changes.save()
-    return len(changed)
 
 
 def close_unwatched() -> int:
@@ -155,6 +67,7 @@ def _unwatched() -> QuerySet[LiveAlert]:
 @transaction.atomic
 def _close(ids: Sequence[UUID]) -> int:
     live = LiveAlert.objects.filter(pk__in=ids)
+    list(AlertRule.objects.locked().filter(pk__in=live.values("rule")))
     for rule, device_id in [(one.rule, one.device_id) for one in live.select_related("rule")]:
         if rule is not None:
             AlertState.objects.filter(rule=rule, device_id=device_id).delete()

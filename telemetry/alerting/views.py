@@ -62,10 +62,10 @@ class RuleViewSet(UserViewSet):
         device = group = None
         owner: User = current_user(request)
         if device_id := fields.get("device_id"):
-            device = changeable_device(request, device_id)
+            device = changeable_device(request, device_id, "telemetry.add_alertrule")
             owner = device.owner
         elif group_id := fields.get("group_id"):
-            group = changeable_group(request, group_id)
+            group = changeable_group(request, group_id, "telemetry.add_alertrule")
             owner = group.owner
         rule = rules.create_rule(
             owner=owner,

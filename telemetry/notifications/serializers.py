@@ -100,7 +100,7 @@ class ChannelList(serializers.Serializer[Any]):
     meta = PageMeta()
 
 
-class Rotation(serializers.Serializer[Any]):
+class SecretRotation(serializers.Serializer[Any]):
     """`former_seconds`: for how long the former secret signs besides."""
 
     former_seconds = serializers.IntegerField(

@@ -96,13 +96,14 @@ class ChannelViewSet(UserViewSet):
         return Response({"status": "success", "message": "Notification channel deleted"})
 
     @extend_schema(
-        request=serializers.Rotation, responses={200: serializers.NewChannelAnswer, 409: Error}
+        request=serializers.SecretRotation,
+        responses={200: serializers.NewChannelAnswer, 409: Error},
     )
     @action(detail=True, methods=["post"], url_path="rotate-secret")
     def rotate_secret(self, request: Request, channel_id: int) -> Response:
         """Give a webhook a new secret, shown only here; the former one signs too for a while."""
         channel = _changeable(request, channel_id)
-        asked = serializers.Rotation(data=request.data)
+        asked = serializers.SecretRotation(data=request.data)
         asked.is_valid(raise_exception=True)
         secret = channels.rotate_secret(
             channel=channel, actor=current_actor(request), **asked.validated_data

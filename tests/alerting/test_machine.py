@@ -3,7 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry.alerting.machine import AHEAD_MS, Change, Kind, Level, Rule, Stand, step
+from telemetry.alerting.machine import (
+    AHEAD_MS,
+    CHANGES_MAX,
+    Change,
+    Kind,
+    Rule,
+    Stand,
+    step,
+)
 
 
 def rule(**fields):
@@ -72,6 +80,22 @@ def test_a_rate_is_of_two_values_and_either_way():
     assert walk(of, (0, 0), (1000, 3), (2000, 3))[0][-1] == (2000, Change.CLEARED)
 
 
+def test_flapping_is_too_many_changes_in_a_while():
+    of = rule(kind=Kind.FLAPPING, threshold=2.0, hysteresis=1.0, within=10)
+    steady = [(time, 1) for time in range(5)]
+    assert walk(of, *steady) == ([], "normal")
+    changes, _ = walk(of, (0, 1), (1, 0), (2, 1), (3, 1), (4, 0), (12, 0), (13, 0), (14, 0))
+    assert changes == [(4, Change.RAISED), (12, Change.CLEARED)]  # those of 1 and 2 are over
+
+
+def test_of_changes_no_more_are_remembered_than_a_rule_may_bear():
+    of = rule(kind=Kind.FLAPPING, threshold=2.0, within=10**6)
+    stand = Stand()
+    for time in range(3 * CHANGES_MAX):
+        stand, _ = step(of, stand, time, time % 2)
+    assert len(stand.changes) == CHANGES_MAX + 1
+
+
 def reference(of, arrived):
     """The same by the words of docs/alerts.md alone: late ones go, the rest is walked."""
     newest, alerts, is_open = None, [], False
@@ -131,4 +155,5 @@ def test_alerts_are_those_of_a_plain_reference(steps, raise_after, clear_after, 
 def test_what_is_muted_is_not_looked_at():
     assert not rule(muted_until=100).takes(99, 99)
     assert rule(muted_until=100).takes(100, 100)
-    assert Level.BREACH > Level.BAND > Level.FINE
+    assert rule(muted_from=50, muted_until=100).takes(49, 49)
+    assert not rule(muted_from=50, muted_until=100).takes(50, 50)

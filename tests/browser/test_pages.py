@@ -23,15 +23,17 @@ MAIN = {
     "compare": "/admin/devices/devicegroup/2/compare/?range=1h",
     "members": f"/admin/devices/devicegroup/{RECORDED}/members/?q=sim",
     "events": "/admin/events/eventlog/",
+    "alerts": "/admin/events/alert/",
+    "an alert rule": "/admin/telemetry/alertrule/add/",
     "users": "/admin/accounts/user/",
     "front": "/",
 }
 
 
-def line_pixels(page: Page, canvas: Locator) -> int:
-    """How many pixels of the canvas are of the first series' colour, or nearly so."""
+def line_pixels(page: Page, canvas: Locator, colour: str = "--iot-1") -> int:
+    """How many pixels of the canvas are of a colour, the first series' by default, or nearly so."""
     wanted = page.evaluate(
-        "getComputedStyle(document.documentElement).getPropertyValue('--iot-1').trim()"
+        f"getComputedStyle(document.documentElement).getPropertyValue('{colour}').trim()"
     )
     red, green, blue = (int(wanted[at : at + 2], 16) for at in (1, 3, 5))
     return int(

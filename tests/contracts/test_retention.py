@@ -43,7 +43,7 @@ def holder() -> Holder:
 def keep(measurement: str, days: int, device_type: str = "") -> None:
     place = {"device_type": device_type, "measurement": measurement}
     RetentionPolicy.objects.update_or_create(**place, defaults={"days": days})
-    retention.table.reload()
+    retention.rules.reload()
 
 
 def reading(holder: Holder, at: int, metadata=None, **values) -> Reading:

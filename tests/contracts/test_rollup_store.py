@@ -181,7 +181,7 @@ class TestRollups:
         settings.ROLLUP_RETENTION_DAYS = 1
         place = {"device_type": "camera", "measurement": "u"}
         RetentionPolicy.objects.create(**place, days=1, rollup_days=10)
-        retention.table.reload()
+        retention.rules.reload()
         device, hour = next(device_numbers), time.time_ns() // 1_000_000 // HOUR * HOUR - 2 * HOUR
         old = hour - 2 * DAY
         readings.write([Reading(device, 1, at, clock.written(), {"t": 1}) for at in (old, hour)])

@@ -8,14 +8,12 @@ from itertools import count
 import pytest
 from django.db import connections
 from django.test import Client
-from psycopg2 import extensions
 
 from devices.services import rotate_key, set_status
 from events import admin, log, outbox, sinks
 from events.kinds import Kind
 from events.models import EventLog, Outbox
 from iotflow.lib.errors import StoreAway
-from iotflow.lib.postgres import silence
 from telemetry import clock
 from telemetry.backfill import Backfill, Sample
 from telemetry.readings import HistoryQuery, Reading
@@ -78,15 +76,6 @@ def export(device, wanted: str, **query: str):
 def patient(settings) -> None:
     """Where it is not how fast a submission is refused that is tried, but that it is not."""
     settings.INGEST_WAIT_MS = 10_000
-
-
-@pytest.fixture
-def impatient():
-    """As a server process, this one does not wait for a PostgreSQL that is silent."""
-    silence.install()
-    yield
-    extensions.set_wait_callback(None)
-    connections.close_all()
 
 
 @pytest.mark.usefixtures("patient")

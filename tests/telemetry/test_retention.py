@@ -3,14 +3,11 @@
 import io
 import json
 import math
-import threading
-import time
 from datetime import timedelta
 
 import pytest
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
-from django.db import DatabaseError
 from django.test import Client
 from django.utils import timezone
 
@@ -22,7 +19,7 @@ from telemetry.backfill import Backfill, Sample
 from telemetry.ingest import Submission, submit
 from telemetry.models import DeviceData, RetentionChange, RetentionPolicy
 from telemetry.readings import Reading
-from telemetry.retention import FOR_EVER, Rule, Rules, Table
+from telemetry.retention import FOR_EVER, Rule, Rules
 from telemetry.rollups import Rolling
 from telemetry.stores import rollup_store, telemetry_store
 
@@ -171,41 +168,15 @@ class TestBeingKnown:
             submit(Submission(record, {"a": 2}))
             assert retention.days("sensor", "a") == 30
 
-    def test_what_another_process_has_changed_is_known_soon(self, monkeypatch):
-        monkeypatch.setattr(retention, "FRESH_SECONDS", 0.05)
-        retention.table.put(Rules())
-        RetentionPolicy.objects.create(measurement="a", days=3)
-        deadline = time.monotonic() + 20
-        while retention.days("sensor", "a") != 3:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        for thread in threading.enumerate():
-            if thread.name == "retention":
-                thread.join()
-
-    def test_with_the_database_away_what_is_known_holds(self, monkeypatch):
-        known = Table()
-        known.put(Rules([Rule("", "a", 3, 0)]))
-        monkeypatch.setattr(retention, "stored_rules", fails)
-        known.reload()
-        assert known.rules().days("sensor", "a") == 3
-
-    def test_who_could_never_read_them_keeps_everything(self, monkeypatch, settings):
+    def test_who_could_never_read_them_keeps_everything(self, settings):
         settings.TELEMETRY_RETENTION_DAYS = 30
-        known = Table()
-        monkeypatch.setattr(retention, "stored_rules", fails)
-        assert known.rules() is FOR_EVER
-        assert known.rules().days("sensor", "a") == 0
+        assert FOR_EVER.days("sensor", "a") == 0
 
     def test_a_table_that_is_the_same_stays_with_what_was_looked_up(self):
         keep("", "a", 3)
         before = retention.rules()
-        retention.table.reload()
+        retention.rules.reload()
         assert retention.rules() is before
-
-
-def fails():
-    raise DatabaseError
 
 
 class TestTooOld:

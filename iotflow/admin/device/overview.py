@@ -5,13 +5,19 @@ from typing import Any
 from django.http import HttpRequest
 from django.urls import reverse
 
+from accounts.models import User
+from accounts.permissions import sees_all
+from accounts.requests import current_user
 from devices.models import Device
 from events.kinds import Kind
+from events.models import Alert
 from iotflow.admin.measurements import shown
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.timeparse import to_datetime
+from telemetry.alerting.models import LiveAlert
 from telemetry.latest import latest
 
+ALERTS_SHOWN = 20
 RANGES = {
     "1h": "1 hour",
     "6h": "6 hours",
@@ -23,13 +29,15 @@ RANGES = {
 
 
 def content(request: HttpRequest, device: Device) -> dict[str, Any]:
+    alerts = _alerts(current_user(request), device)
     try:
         found = latest(device.pk, device.latest_epoch)
     except StoreAway:
-        return {"tiles": None}
+        return {**alerts, "tiles": None}
     measurements = shown(found)
     values = {name: found[name] for name in measurements["names"]}
     return {
+        **alerts,
         **measurements,
         "tiles": [
             {"name": name, "value": value.value, "time": to_datetime(value.time)}
@@ -46,3 +54,11 @@ def content(request: HttpRequest, device: Device) -> dict[str, Any]:
             ],
         },
     }
+
+
+def _alerts(user: User, device: Device) -> dict[str, Any]:
+    """Those that are open, for who may see all alerts or owns the device."""
+    sees = sees_all(user, Alert)
+    found = LiveAlert.objects.visible_to(user).open().filter(device_id=device.pk)
+    is_shown = sees or device.owner_id == user.pk
+    return {"alerts": found[:ALERTS_SHOWN] if is_shown else [], "sees_alerts": sees}

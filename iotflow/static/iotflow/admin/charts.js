@@ -15,7 +15,7 @@ const TICKS = [
 ];
 const drawn = new Set();
 
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 export const browserZone = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
 
@@ -25,7 +25,7 @@ export const browserZone = Intl.DateTimeFormat().resolvedOptions().timeZone || "
  * they are one line with a band around it, `band: [lower, upper]` as indexes of columns. `zone` is
  * a name of the tz database; with `fromZero` the values begin there. `onSelect(from, to)` in
  * seconds when a stretch was dragged across, `onReset` on a double click. The chart that is
- * returned has `draw(data, zone)` and `end()`.
+ * returned has `draw(data, zone)`, `redraw()` and `end()`.
  */
 export function timeChart(element, { names, data, zone, height = 220, sync, band, fromZero, onSelect, onReset, plugins = [] }) {
     let plot;
@@ -91,6 +91,7 @@ export function timeChart(element, { names, data, zone, height = 220, sync, band
     }
 
     chart.remake = make;
+    chart.redraw = () => plot.redraw();
     chart.resize = () => element.clientWidth && plot.setSize({ width: element.clientWidth, height });
     make();
     drawn.add(chart);

@@ -1,5 +1,6 @@
 /* The overview of a device: a chart for each measurement, events, and the hours it was heard in. */
 
+import { alertBands, openSpans } from "./alerts.js";
 import { POINTS, aggregated, ask, columns, padded, range } from "./api.js";
 import { timeChart } from "./charts.js";
 import { timeBar } from "./timebar.js";
@@ -8,7 +9,7 @@ const facts = JSON.parse(document.getElementById("chart-facts").textContent);
 const EVENTS = 200;
 const HOUR_MS = 3_600_000, STRIP_HOURS = 168, STRIP_MEASUREMENTS = 6;
 const charts = new Map();
-let asked = 0;
+let asked = 0, spans = new Map();
 
 async function drawOne(name, from, to, number) {
     const card = charts.get(name);
@@ -23,6 +24,7 @@ async function drawOne(name, from, to, number) {
             : "No readings in this range.";
         card.chart ??= timeChart(card.element.querySelector(".iot-chart"), {
             names: [name], data, zone: bar.zone, sync: "device", onSelect: bar.between, onReset: bar.reset,
+            plugins: [alertBands(() => spans.get(name) ?? [])],
         });
         card.chart.draw(data, bar.zone);
     } catch (error) {
@@ -54,6 +56,13 @@ async function drawEvents(from, to, number) {
     } catch (error) {
         note.textContent = `Not to be had now: ${error.message}`;
     }
+}
+
+async function drawAlerts(to, number) {
+    const found = await openSpans(facts.device, to).catch(() => new Map()); // the lane says it
+    if (number !== asked) return;
+    spans = found;
+    charts.forEach((card) => card.chart?.redraw());
 }
 
 /* A cell for every hour: whether anything at all was heard in it. */
@@ -96,5 +105,6 @@ const bar = timeBar(facts.newest, (from, to) => {
     const number = ++asked;
     facts.measurements.forEach((name) => drawOne(name, from, to, number));
     drawEvents(from, to, number);
+    drawAlerts(to, number);
 });
 drawStrip();
