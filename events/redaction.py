@@ -19,6 +19,7 @@ LOGIN = frozenset({"login"})
 CHANGES = frozenset({"changes"})
 ALERT = frozenset({"alert_id", "rule_id"})
 RULE = frozenset({"rule_id"})
+CHANNEL = frozenset({"channel_id"})
 NOTHING: frozenset[str] = frozenset()
 
 ALLOWED: dict[Kind, frozenset[str]] = {
@@ -72,6 +73,13 @@ ALLOWED: dict[Kind, frozenset[str]] = {
     Kind.ALERT_COMMENTED: ALERT,
     Kind.ALERT_CLEARED: ALERT | {"measurement", "value", "time"},
     Kind.ALERT_RESOLVED: ALERT | {"reason"},
+    Kind.NOTIFICATION_CHANNEL_CREATED: CHANNEL | {"target"},
+    Kind.NOTIFICATION_CHANNEL_CONFIRMED: CHANNEL,
+    Kind.NOTIFICATION_CHANNEL_CHANGED: CHANNEL | CHANGES,
+    Kind.NOTIFICATION_CHANNEL_SECRET_ROTATED: CHANNEL,
+    Kind.NOTIFICATION_CHANNEL_DELETED: CHANNEL,
+    Kind.NOTIFICATION_REPLAYED: CHANNEL | {"delivery_id"},
+    Kind.NOTIFICATION_GIVEN_UP: CHANNEL | {"count"},
     Kind.RETENTION_CHANGED: frozenset(
         {"device_type", "measurement", "days", "rollup_days", "previous_days", "removed"}
     ),
@@ -93,6 +101,9 @@ CHANGED: dict[Kind, frozenset[str]] = {
         {"name", "measurement", "kind", "aggregation", "window", "threshold", "low", "high"}
         | {"within_seconds", "expected_seconds", "missed", "hysteresis", "raise_after"}
         | {"clear_after", "severity", "late_seconds", "enabled", "muted_from", "muted_until"}
+    ),
+    Kind.NOTIFICATION_CHANNEL_CHANGED: frozenset(
+        {"name", "address", "least_severity", "all_devices", "enabled", "digest_seconds"}
     ),
     Kind.GROUP_CHANGED: frozenset({"name", "description", "color", "devices"}),
 }

@@ -30,6 +30,7 @@ from iotflow import __version__, worker
 from iotflow.lib import metrics, siblings
 from iotflow.lib.metrics import Cells, Family, Histogram, Labels
 from iotflow.lib.siblings import Numbers
+from telemetry.notifications.models import Delivery, NotificationChannel
 
 ASK_SECONDS = 1.0
 Question = Callable[[], Iterable[Metric]]
@@ -116,6 +117,15 @@ def _outbox() -> Iterator[Metric]:
     )
 
 
+def _notifications() -> Iterator[Metric]:
+    waiting = Delivery.objects.waiting().count()
+    yield GaugeMetricFamily("iotflow_notifications_waiting", "Notifications to be sent.", waiting)
+    failing = NotificationChannel.objects.usable().filter(failures__gt=0).count()
+    yield GaugeMetricFamily(
+        "iotflow_notification_channels_failing", "Channels whose last attempt failed.", failing
+    )
+
+
 def _devices() -> Iterator[Metric]:
     counted = tally()
     yield GaugeMetricFamily("iotflow_devices_online", "Devices online.", counted.online)
@@ -138,7 +148,7 @@ def _jobs() -> Iterator[Metric]:
     yield from (succeeded, took)
 
 
-QUESTIONS: tuple[Question, ...] = (_outbox, _devices, _jobs)
+QUESTIONS: tuple[Question, ...] = (_outbox, _devices, _notifications, _jobs)
 _pool = ThreadPoolExecutor(max_workers=len(QUESTIONS), thread_name_prefix="scrape")
 _asked: dict[Question, Future[list[Metric]]] = {}
 

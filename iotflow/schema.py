@@ -59,6 +59,8 @@ PATH_PARAMETERS = {
     "token_id": "The `id` of one of your tokens.",
     "rule_id": "The `id` of an alert rule.",
     "alert_id": "The `id` of an alert, a UUID.",
+    "channel_id": "The `id` of a notification channel.",
+    "delivery_id": "The `id` of a delivery, a UUID.",
 }
 TAGS = {
     "auth": "Registering, logging in and out.",
@@ -68,6 +70,8 @@ TAGS = {
     "groups": "Devices put together by their owner.",
     "alert-rules": "What is to be watched.",
     "alerts": "What was found, and who looks after it.",
+    "notification-channels": "Who is told of alerts, and how that went.",
+    "deliveries": "What was told.",
     "events": "What happened.",
     "admin": "What staff see of anybody's devices and do to them.",
     "system": "Health, status, metrics, and this document.",

@@ -6,6 +6,7 @@ Each store is chosen by its own variable and is embedded where that variable is 
 
 import socket
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -100,6 +101,9 @@ def secret(name: str) -> str:
 
 
 SECRET_KEY = secret("SECRET_KEY")
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+if any(len(key) < 32 for key in SECRET_KEY_FALLBACKS):
+    raise ImproperlyConfigured("Each of SECRET_KEY_FALLBACKS must have at least 32 characters.")
 API_KEY_PEPPER = secret("API_KEY_PEPPER")
 API_KEY_PEPPERS_OLD = env.list("API_KEY_PEPPERS_OLD", default=[])
 if any(len(pepper) < 32 for pepper in API_KEY_PEPPERS_OLD):
@@ -471,6 +475,10 @@ SPECTACULAR_SETTINGS = {
         "ErrorCode": "iotflow.lib.errors.ERROR_CODES",
         "KeyState": "devices.models.ApiKey.State",
         "ConfigStatus": "events.models.ReportedConfig.Status",
+        "Severity": "events.kinds.Severity",
+        "RuleKind": "telemetry.alerting.machine.Kind",
+        "RuleAggregation": "telemetry.alerting.models.Aggregation",
+        "ChannelKind": "telemetry.notifications.models.NotificationChannel.Kind",
     },
 }
 MAX_BODY_BYTES = bounded("MAX_BODY_BYTES", 1_048_576, 1024, 1 << 30)
@@ -488,6 +496,7 @@ RATE_ANONYMOUS = rate("RATE_ANONYMOUS", "300/min")
 RATE_LOGIN_FAILED_ACCOUNT = rate("RATE_LOGIN_FAILED_ACCOUNT", "10/15min")
 RATE_LOGIN_FAILED_ADDRESS = rate("RATE_LOGIN_FAILED_ADDRESS", "60/min")
 RATE_REGISTER = rate("RATE_REGISTER", "60/h")
+RATE_NOTIFICATION_TESTS = rate("RATE_NOTIFICATION_TESTS", "20/h")
 
 # --- Telemetry ----------------------------------------------------------------------------------
 HISTORY_LIMIT = bounded("HISTORY_LIMIT", 100, 1, 100_000)
@@ -537,6 +546,29 @@ STREAM_KEPT_SECONDS = bounded("STREAM_KEPT_SECONDS", 300, 10, 86_400)
 PRESENCE_RETENTION_DAYS = bounded("PRESENCE_RETENTION_DAYS", 400, 1, 36_500)
 EVENT_RETENTION_DAYS = bounded("EVENT_RETENTION_DAYS", 90, 1, 36_500)
 WORKER_THREAD = env.bool("WORKER_THREAD", default=False)
+
+# --- Notifications ------------------------------------------------------------------------------
+email_url = env.str("EMAIL_URL", default="consolemail://" if EMBEDDED_DATABASE else "")
+SENDS_EMAIL = bool(email_url)
+if SENDS_EMAIL:
+    vars().update(env.email_url_config(email_url))
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", default="iotflow@localhost")
+WEBHOOK_HTTP = env.bool("WEBHOOK_HTTP", default=False)
+try:
+    WEBHOOK_ALLOWED_NETWORKS = [
+        ip_network(one) for one in env.list("WEBHOOK_ALLOWED_NETWORKS", default=[])
+    ]
+    WEBHOOK_PORTS = {
+        int(port) for port in env.list("WEBHOOK_PORTS", default=["80", "443", "8080", "8443"])
+    }
+except ValueError as error:
+    raise ImproperlyConfigured(f"WEBHOOK_ALLOWED_NETWORKS or WEBHOOK_PORTS: {error}") from error
+NOTIFICATION_CHANNELS_MAX = bounded("NOTIFICATION_CHANNELS_MAX", 20, 1, 1000)
+NOTIFICATION_THREADS = bounded("NOTIFICATION_THREADS", 8, 1, 64)
+NOTIFICATION_DIGEST_AFTER = bounded("NOTIFICATION_DIGEST_AFTER", 5, 1, 1000)
+NOTIFICATION_GIVE_UP_HOURS = bounded("NOTIFICATION_GIVE_UP_HOURS", 72, 1, 720)
+NOTIFICATION_LOG_DAYS = bounded("NOTIFICATION_LOG_DAYS", 30, 1, 3650)
 
 # --- Metrics and traces -------------------------------------------------------------------------
 METRICS_TOKEN = env.str("METRICS_TOKEN", default="")

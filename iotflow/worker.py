@@ -27,6 +27,8 @@ from iotflow.lib.timeparse import now_ms
 from telemetry import deleting, rollups
 from telemetry import services as telemetry
 from telemetry.alerting import alerts, rollup, silence, sweep
+from telemetry.notifications import queue as notifications
+from telemetry.notifications.sending import postman
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ def drop_expired() -> None:
     presence_history.purge(now)
     telemetry.purge()
     sinks.purge_alerts(now - timedelta(days=settings.EVENT_RETENTION_DAYS))
+    notifications.purge(now)
 
 
 class PresenceFlush:
@@ -70,6 +73,7 @@ def jobs() -> list[Job]:
         Job("save when devices were last seen", 30.0, PresenceFlush()),
         Job("note who came and went", 1.0, presence_history.settle),
         Job("deliver alerts", 1.0, alerts.deliver_all),
+        Job("send notifications", 1.0, postman.send),
         Job("seal events", 5.0, sealer.seal),
         Job("count devices", tally.EVERY_SECONDS, tally.renew),
         Job("erase what deleted devices left", 10.0, deleting.erase_deleted),
@@ -100,6 +104,7 @@ class Worker:
         self.stop()
         for job in self._jobs[:4]:
             self._run(job)
+        postman.finish()
 
     def run(self) -> None:
         while not self._stop.is_set():

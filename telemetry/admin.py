@@ -13,6 +13,7 @@ from devices.admin import actor
 from telemetry import policies
 from telemetry.alerting import admin as alerting  # noqa: F401  (registers rules and alerts)
 from telemetry.models import RetentionChange, RetentionPolicy
+from telemetry.notifications import admin as notifications  # noqa: F401  (registers channels)
 from telemetry.policies import kept_for
 
 

@@ -11,6 +11,7 @@ from django.core.validators import MaxValueValidator, ProhibitNullCharactersVali
 from django.db import models
 
 from telemetry.alerting.models import AlertRule, AlertState, LiveAlert  # noqa: F401
+from telemetry.notifications.models import Delivery, NotificationChannel  # noqa: F401
 from telemetry.readings import NAME, Deletion
 
 if settings.CASSANDRA_HOSTS:

@@ -2,10 +2,12 @@ from django.urls import include, path
 from rest_framework.routers import SimpleRouter
 
 from telemetry.alerting import views as alerting
+from telemetry.notifications import views as notifications
 from telemetry.views import live, reading, writing
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 router.register("alert-rules", alerting.RuleViewSet, "alert-rule")
+router.register("notification-channels", notifications.ChannelViewSet, "notification-channel")
 
 urlpatterns = [
     path("telemetry", writing.SubmitView.as_view()),
@@ -25,5 +27,6 @@ urlpatterns = [
     path("alerts/<uuid:alert_id>/acknowledge", alerting.AcknowledgeView.as_view()),
     path("alerts/<uuid:alert_id>/resolve", alerting.ResolveView.as_view()),
     path("alerts/<uuid:alert_id>/comment", alerting.CommentView.as_view()),
+    path("deliveries/<uuid:delivery_id>/replay", notifications.ReplayView.as_view()),
     path("", include(router.urls)),
 ]

@@ -17,6 +17,7 @@ from iotflow.admin import device, group, user
 from iotflow.lib import ids
 from telemetry.alerting.models import AlertRule
 from telemetry.models import RetentionChange, RetentionPolicy
+from telemetry.notifications.models import Delivery, NotificationChannel
 
 # By heading: the model, its title and its icon (a name of Material Symbols).
 SIDEBAR: dict[str, list[tuple[Any, str, str]]] = {
@@ -31,6 +32,8 @@ SIDEBAR: dict[str, list[tuple[Any, str, str]]] = {
         (EventLog, "Events", "history"),
         (Alert, "Alerts", "notifications"),
         (AlertRule, "Alert rules", "rule"),
+        (NotificationChannel, "Channels", "campaign"),
+        (Delivery, "Deliveries", "outgoing_mail"),
         (Outbox, "Outbox", "outbox"),
     ],
     "People": [

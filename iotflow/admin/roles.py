@@ -12,7 +12,10 @@ SYSTEM = "system"
 APPS = ("accounts", "devices", "events", "telemetry")
 # What operators do beyond looking: they run the fleet, and leave people and retention alone.
 OPERATED = ("device", "devicegroup", "groupmembership", "apikey")
-HANDLED = ("add_alertrule", "change_alertrule", "delete_alertrule", "change_alert")
+HANDLED = (
+    *("add_alertrule", "change_alertrule", "delete_alertrule", "change_alert"),
+    *("change_notificationchannel", "delete_notificationchannel"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from iotflow.lib.errors import Conflict, StoreAway
 from iotflow.lib.timeparse import format_datetime, format_ms, to_datetime
 from telemetry.alerting import machine
 from telemetry.alerting.models import AlertRule, LiveAlert
+from telemetry.notifications import queue
 
 logger = logging.getLogger(__name__)
 Status = Alert.Status
@@ -249,6 +250,7 @@ def _tell(found: Sequence[LiveAlert], events: Sequence[Document]) -> None:
         ids = [alert.pk for alert in found[:PART]]  # more is the worker's
         transaction.on_commit(lambda: _try_deliver(ids), robust=True)
     if events:
+        queue.put(found, events)
         log.record_all(events)
 
 

@@ -128,7 +128,7 @@ class RuleList(serializers.Serializer[Any]):
     meta = PageMeta()
 
 
-class HistoryEntry(serializers.Serializer[Any]):
+class AlertHistoryEntry(serializers.Serializer[Any]):
     """One transition; `seq` counts them, `reason` and `assignee` where there was any."""
 
     seq = serializers.IntegerField()
@@ -168,7 +168,7 @@ class AlertBody(serializers.Serializer[Any]):
     resolution = serializers.CharField(allow_null=True)
     assignee = serializers.CharField(allow_null=True)
     comments = CommentEntry(many=True)
-    history = HistoryEntry(many=True)
+    history = AlertHistoryEntry(many=True)
     details = serializers.DictField(child=serializers.JSONField())
 
 

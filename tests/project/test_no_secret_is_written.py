@@ -17,6 +17,7 @@ from django_otp.oath import totp
 
 from tests.environment import CHOICES, ROOT
 from tests.server import running
+from tests.services import eventually
 
 FORM_TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="(\w+)"')
 DEVICE_KEY = re.compile(r"iotd_[\w-]{43}")
@@ -94,6 +95,19 @@ class Tour:
         ):
             assert self.api(method, path, key=now, **more).status_code >= 400
         return device
+
+    def webhook(self, token: str) -> None:
+        """A channel whose URL is a secret too: made, with a new secret, and tried."""
+        self.kept["URL of a webhook"] = secrets.token_hex(16)
+        fields = {"name": "ops", "kind": "webhook"}
+        fields["address"] = f"https://hooks.invalid/{self.kept['URL of a webhook']}"
+        made = self.api("POST", "/notification-channels", token, json=fields).json()
+        path = f"/notification-channels/{made['channel']['id']}"
+        rotated = self.api("POST", f"{path}/rotate-secret", token, json={}).json()
+        for one in (made, rotated):
+            self.secret("secret of a webhook", one["secret"].removeprefix("whsec_"))
+        assert self.api("POST", f"{path}/test", token).status_code == 202
+        eventually(lambda: '"attempts":1' in self.api("GET", f"{path}/deliveries", token).text)
 
     def site(self, device: int) -> None:
         """Logging in by the form, pages and lists, a key, users and a second factor."""
@@ -184,7 +198,10 @@ def tour(place: Path) -> Iterator[Tour]:
         manage("createsuperuser", "--noinput", *naming)
         with running(place / "server.log", environment) as url:
             tour = Tour(url, admin, {**made, "password of the admin": admin})
-            tour.site(tour.devices(tour.users()))
+            token = tour.users()
+            device = tour.devices(token)
+            tour.webhook(token)
+            tour.site(device)
         manage("key_peppers")
         manage("reset_totp", "admin")
     return tour

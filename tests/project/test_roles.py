@@ -23,12 +23,14 @@ from iotflow.lib.timeparse import now_ms
 from telemetry.alerting import alerts
 from telemetry.alerting.models import AlertRule
 from telemetry.alerting.rules import create_rule
+from telemetry.notifications.channels import create_channel
+from telemetry.notifications.models import Delivery
 from tests.api import Answer, Api
 from tests.endpoints import Endpoint, endpoints
 
 V1 = "/api/v1"
 OK = "2xx"
-MODELS = ("user", "device", "devicegroup", "alertrule", "alert")
+MODELS = ("user", "device", "devicegroup", "alertrule", "alert", "notificationchannel")
 _number = itertools.count(1)
 
 ROLES = (
@@ -69,6 +71,7 @@ READINGS = row(401, 404, OK, 404, OK, device=OK)
 ERASED = READINGS | {"staff without permissions": 403}
 OWN_ONLY = row(401, 401, OK, 404, 404)  # not even staff
 STAFF = row(401, 401, 403, 403, OK)
+NO_CODE = row(401, 401, 409, 404, 409, staff_without_permissions=403)  # it is a webhook
 MANAGED = row(401, 401, 403, 403, OK, staff_without_permissions=403)
 
 
@@ -126,6 +129,8 @@ def world() -> World:
         "event_id": EventLog.objects.filter(user_id=owner.pk).latest("time").pk,
         "rule_id": (rule := rule_about(owner, device)).pk,
         "alert_id": alert_of(rule, device),
+        "channel_id": (delivery := sent_by(owner)).channel_id,
+        "delivery_id": delivery.pk,
         "token_id": Token.objects.create(owner)[0].pk,
     }
     return World(owner, device, group, apis, ids)
@@ -160,6 +165,16 @@ def alert_of(rule: AlertRule, device: Device) -> str:
     alert.save(force_insert=True)
     alerts.deliver()
     return str(alert.pk)
+
+
+def sent_by(owner: User) -> Delivery:
+    fields = {"name": "ops", "kind": "webhook", "address": "https://example.org/hook"}
+    channel, _ = create_channel(owner=owner, fields=fields, actor="")
+    return Delivery.objects.create(channel=channel, body="{}", status=Delivery.Status.DELIVERED)
+
+
+def a_channel(_: World) -> dict[str, Any]:
+    return {"name": "ops", "kind": "webhook", "address": "https://example.org/hook"}
 
 
 def a_rule(of: World) -> dict[str, Any]:
@@ -276,6 +291,20 @@ TABLE: dict[Endpoint, tuple[dict[str, Any], Callable[[World], Any] | None]] = {
     ("POST", f"{V1}/alerts/{{alert_id}}/acknowledge"): (CHANGED, nothing),
     ("POST", f"{V1}/alerts/{{alert_id}}/resolve"): (CHANGED, None),
     ("POST", f"{V1}/alerts/{{alert_id}}/comment"): (CHANGED, lambda _: {"text": "on my way"}),
+    ("GET", f"{V1}/notification-channels"): (USERS, None),
+    ("POST", f"{V1}/notification-channels"): (USERS, a_channel),
+    ("GET", f"{V1}/notification-channels/{{channel_id}}"): (SEEN, None),
+    ("PUT", f"{V1}/notification-channels/{{channel_id}}"): (CHANGED, named),
+    ("PATCH", f"{V1}/notification-channels/{{channel_id}}"): (CHANGED, named),
+    ("DELETE", f"{V1}/notification-channels/{{channel_id}}"): (CHANGED, None),
+    ("POST", f"{V1}/notification-channels/{{channel_id}}/rotate-secret"): (CHANGED, nothing),
+    ("POST", f"{V1}/notification-channels/{{channel_id}}/confirm"): (
+        NO_CODE,
+        lambda _: {"code": "x"},
+    ),
+    ("POST", f"{V1}/notification-channels/{{channel_id}}/test"): (CHANGED, None),
+    ("GET", f"{V1}/notification-channels/{{channel_id}}/deliveries"): (SEEN, None),
+    ("POST", f"{V1}/deliveries/{{delivery_id}}/replay"): (CHANGED, None),
     ("GET", f"{V1}/admin/devices"): (STAFF, None),
     ("GET", f"{V1}/admin/devices/statuses"): (STAFF, None),
     ("GET", f"{V1}/admin/devices/{{device_id}}"): (STAFF, None),
@@ -294,7 +323,9 @@ TABLE: dict[Endpoint, tuple[dict[str, Any], Callable[[World], Any] | None]] = {
     ("DELETE", f"{V1}/telemetry/{{device_id}}"): (ERASED, a_range),
     ("GET", f"{V1}/telemetry/user/{{user_id}}"): (SEEN, None),
 }
-NOBODYS = dict.fromkeys(("user_id", "event_id", "alert_id"), "00000000-0000-4000-8000-000000000000")
+NOBODYS = dict.fromkeys(
+    ("user_id", "event_id", "alert_id", "delivery_id"), "00000000-0000-4000-8000-000000000000"
+)
 
 
 def ask(of: World, role: str, endpoint: Endpoint, ids: dict[str, Any]) -> Answer:

@@ -1,0 +1,1 @@
+"""Who is told of alerts: channels, and what goes through them."""
