@@ -15,6 +15,7 @@ FILES = Path(__file__).resolve().parent.parent / "mosquitto"
 DAEMON = "/usr/sbin/mosquitto"  # in no user's PATH
 NEEDED = {
     DAEMON: "mosquitto",
+    "/usr/bin/mosquitto_pub": "mosquitto-clients",
     "/usr/include/mosquitto_plugin.h": "mosquitto-dev",
     "/usr/include/mosquitto.h": "libmosquitto-dev",
     "/usr/include/cjson/cJSON.h": "libcjson-dev",

@@ -1,7 +1,10 @@
 """Devices that speak MQTT: Mosquitto with its plugin, a bridge, the stores, all of them real."""
 
+import json
 import os
+import re
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -15,6 +18,7 @@ from devices.models import BrokerNotice
 from devices.services import create_key, delete_devices, rotate_key, set_status
 from events.models import EventLog
 from iotflow.lib.timeparse import now_ms, parse_ms
+from tests.environment import ROOT
 from tests.mqtt import (
     REFUSED,
     START,
@@ -59,6 +63,28 @@ def test_a_message_is_stored_as_the_api_would_store_it(sensor):
     event = EventLog.objects.filter(kind="telemetry.submitted").latest("time")
     assert event.actor == f"device:{sensor.id}"
     assert sensor.api.get("/devices/status").json["is_online"]
+
+
+def test_the_commands_of_the_docs_work_as_printed(sensor):
+    page = (ROOT / "docs" / "mqtt.md").read_text()
+    [block] = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    configs.put(device=sensor.device, config={"every": 10}, actor="test")
+    eventually(lambda: not BrokerNotice.objects.exists())
+    known = {"DEVICE": str(sensor.id), "KEY": sensor.key, "MQTT_URL": os.environ["MOSQUITTO_URL"]}
+    done = subprocess.run(
+        ["bash", "-eu", "-c", block],
+        env={**os.environ, **known},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["config"] == {"every": 10}
+    eventually(lambda: len(stored(sensor)) == 2)
+    assert [one["measurements"] for one in stored(sensor)] == [
+        {"temperature": 21.7},
+        {"temperature": 21.5},
+    ]
 
 
 def test_messages_without_a_time_have_each_their_own(sensor):
