@@ -40,7 +40,7 @@ $(BIN)/.dev: requirements.txt requirements-tracing.txt requirements-dev.txt | $(
 	@touch $@ $(BIN)/.runtime
 
 # Without the variables that choose real servers, so that it is embedded in any shell.
-REAL := DATABASE_URL CASSANDRA_HOSTS MONGODB_URI REDIS_URL REDIS_HOST
+REAL := DATABASE_URL CASSANDRA_HOSTS MONGODB_URI REDIS_URL REDIS_HOST MQTT_URL
 EMBEDDED := env $(foreach name,$(REAL),-u $(name) -u $(name)_FILE)
 
 demo: $(BIN)/.runtime ## Run everything embedded, with sample data and simulated devices
@@ -60,7 +60,7 @@ streams: $(BIN)/.runtime ## Serve live streams on real stores, beside `make serv
 	@$(BIN)/granian --interface asgi --port $(PORT) --workers $(WORKERS) --respawn-failed-workers \
 		--backpressure 1100 --workers-kill-timeout 10 --no-ws iotflow.asgi:application
 
-services: $(BIN)/.runtime ## Start PostgreSQL, Cassandra, Redis and MongoDB; then: . .services/env
+services: $(BIN)/.runtime ## Start PostgreSQL, Cassandra, Redis, MongoDB, Mosquitto; then: . .services/env
 	@$(BIN)/python deploy/services.py up
 
 cluster: $(BIN)/.runtime ## Start three Cassandra nodes on 127.0.0.11 to 13; then: . .services/cluster-env
