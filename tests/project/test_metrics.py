@@ -106,10 +106,12 @@ BRIDGE = {  # what only a bridge counts
     *("iotflow_mqtt_messages_total", "iotflow_mqtt_noted_timestamp_seconds"),
     "iotflow_mqtt_retries_total",
 }
-FAULTS = {  # which nothing but a fault makes more of
+FAULTS = {  # which nothing but a fault, or the end of a live stream, makes more of
     "iotflow_breaker_refusals_total",
     "iotflow_rewritten_batches_total",
     "iotflow_store_failures_total",
+    "iotflow_stream_breaks_total",
+    "iotflow_stream_ends_total",
     "iotflow_submissions_unstored_total",
 }
 TYPE = re.compile(r"^# TYPE (\w+) ", re.MULTILINE)

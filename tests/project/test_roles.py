@@ -262,6 +262,7 @@ TABLE: dict[Endpoint, tuple[dict[str, Any], Callable[[World], Any] | None]] = {
     ("GET", f"{V1}/devices/credentials"): (OWN_STATE, None),
     ("GET", f"{V1}/devices/user/{{user_id}}"): (SEEN, None),
     ("GET", f"{V1}/devices/{{device_id}}/status"): (SEEN, None),
+    ("GET", f"{V1}/devices/{{device_id}}/presence"): (SEEN, None),
     ("GET", f"{V1}/devices/{{device_id}}/groups"): (SEEN, None),
     ("GET", f"{V1}/groups"): (USERS, None),
     ("POST", f"{V1}/groups"): (USERS, named),
