@@ -471,6 +471,8 @@ SPECTACULAR_SETTINGS = {
         "ErrorCode": "iotflow.lib.errors.ERROR_CODES",
         "KeyState": "devices.models.ApiKey.State",
         "ConfigStatus": "events.models.ReportedConfig.Status",
+        "AlertKind": "telemetry.alerting.machine.Kind",
+        "AlertAggregation": "telemetry.alerting.models.Aggregation",
     },
 }
 MAX_BODY_BYTES = bounded("MAX_BODY_BYTES", 1_048_576, 1024, 1 << 30)
