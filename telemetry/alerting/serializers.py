@@ -15,7 +15,7 @@ from iotflow.lib.fields import Instant
 from iotflow.lib.pagination import PageMeta
 from iotflow.lib.timeparse import format_datetime
 from telemetry.alerting.machine import Kind
-from telemetry.alerting.models import AlertRule
+from telemetry.alerting.models import Aggregation, AlertRule, Window
 from telemetry.alerting.numbers import ALL, NEEDED, SUMMED_UP, faults
 
 LIMIT = 1e300
@@ -97,6 +97,8 @@ class RuleBody(serializers.ModelSerializer[AlertRule]):
     owner_id = serializers.IntegerField(read_only=True)
     device_id = serializers.IntegerField(allow_null=True)
     group_id = serializers.IntegerField(allow_null=True)
+    aggregation = serializers.ChoiceField(choices=Aggregation.choices, allow_blank=True)
+    window = serializers.ChoiceField(choices=Window.choices, allow_blank=True)
     muted_from = Instant(allow_null=True)
     muted_until = Instant(allow_null=True)
     created_at = Instant()
@@ -128,7 +130,7 @@ class RuleList(serializers.Serializer[Any]):
     meta = PageMeta()
 
 
-class AlertHistoryEntry(serializers.Serializer[Any]):
+class AlertStep(serializers.Serializer[Any]):
     """One transition; `seq` counts them, `reason` and `assignee` where there was any."""
 
     seq = serializers.IntegerField()
@@ -141,7 +143,7 @@ class AlertHistoryEntry(serializers.Serializer[Any]):
     assignee = serializers.CharField(required=False)
 
 
-class CommentEntry(serializers.Serializer[Any]):
+class AlertComment(serializers.Serializer[Any]):
     time = Instant()
     actor = serializers.CharField()
     text = serializers.CharField()
@@ -167,8 +169,8 @@ class AlertBody(serializers.Serializer[Any]):
     resolved_at = Instant(allow_null=True)
     resolution = serializers.CharField(allow_null=True)
     assignee = serializers.CharField(allow_null=True)
-    comments = CommentEntry(many=True)
-    history = AlertHistoryEntry(many=True)
+    comments = AlertComment(many=True)
+    history = AlertStep(many=True)
     details = serializers.DictField(child=serializers.JSONField())
 
 
