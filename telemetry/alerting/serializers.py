@@ -15,7 +15,7 @@ from iotflow.lib.fields import Instant
 from iotflow.lib.pagination import PageMeta
 from iotflow.lib.timeparse import format_datetime
 from telemetry.alerting.machine import Kind
-from telemetry.alerting.models import AlertRule
+from telemetry.alerting.models import Aggregation, AlertRule, Window
 from telemetry.alerting.numbers import ALL, NEEDED, SUMMED_UP, faults
 
 LIMIT = 1e300
@@ -97,6 +97,8 @@ class RuleBody(serializers.ModelSerializer[AlertRule]):
     owner_id = serializers.IntegerField(read_only=True)
     device_id = serializers.IntegerField(allow_null=True)
     group_id = serializers.IntegerField(allow_null=True)
+    aggregation = serializers.ChoiceField(choices=Aggregation.choices, allow_blank=True)
+    window = serializers.ChoiceField(choices=Window.choices, allow_blank=True)
     muted_from = Instant(allow_null=True)
     muted_until = Instant(allow_null=True)
     created_at = Instant()
