@@ -5,30 +5,38 @@ import subprocess
 import sys
 
 import pytest
+from django.db import connections
 from django.utils import timezone
 
 from telemetry.notifications.models import Delivery, NotificationChannel
 from tests.alerting.test_alerts import make_rule, say
-from tests.environment import ROOT
+from tests.environment import ROOT, STORES
 from tests.notifications.receivers import Receiver
 from tests.server import real_environment
 from tests.services import eventually
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
-def start_worker(tmp_path):
-    """Starts processes of `manage.py worker` on the databases of this test."""
+def stores(tmp_path):
+    """The variables of a process that has the databases of this test."""
+    if STORES != "embedded":
+        return real_environment(VAR_DIR=str(tmp_path))
+    for alias, name in (("default", "iotflow"), ("events", "events")):
+        file = connections[alias].settings_dict["NAME"]
+        (tmp_path / f"{name}.sqlite3").symlink_to(file)
+    return {**os.environ, "VAR_DIR": str(tmp_path)}
+
+
+@pytest.fixture
+def start_worker(tmp_path, stores):
+    """Starts processes of `manage.py worker`."""
     started = []
 
     def start(port: int) -> "subprocess.Popen[bytes]":
-        environment = real_environment(
-            VAR_DIR=str(tmp_path),
-            WEBHOOK_HTTP="1",
-            WEBHOOK_PORTS=str(port),
-            WEBHOOK_ALLOWED_NETWORKS="127.0.0.1/32",
-        )
+        allowed = {"WEBHOOK_HTTP": "1", "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.1/32"}
+        environment = {**stores, **allowed, "WEBHOOK_PORTS": str(port)}
         command = [sys.executable, "manage.py", "worker"]
         with (tmp_path / "worker.log").open("ab") as log:
             process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
