@@ -139,14 +139,14 @@ def told(events: Iterator[Event], most: int) -> Iterator[int]:
                 return
 
 
-def all_told(listener: Listener, wanted: int, breaks: Callable[[], int]) -> list[int]:
-    """What a listener hears who is killed after so many as `breaks` says, and comes back."""
+def all_told(listener: Listener, last: int, breaks: Callable[[], int]) -> list[int]:
+    """What a listener hears up to the last, who is killed after so many as `breaks` says."""
     found: list[int] = []
-    deadline = time.monotonic() + 240
-    while len(found) < wanted:
-        assert time.monotonic() < deadline, f"{len(found)} of {wanted}"
+    deadline = time.monotonic() + 120
+    while last not in found[-BATCH:]:
+        assert time.monotonic() < deadline, f"{len(found)} and not the last of {last + 1}"
         with suppress(httpx.TransportError):
-            found += told(listener.events(), min(breaks(), wanted - len(found)))
+            found += told(listener.events(seconds=5), breaks())
         time.sleep(random.choice((0, 0.05, 0.6)))
     return found
 
@@ -175,7 +175,7 @@ def test_a_killed_server_of_streams_loses_nothing(servers, sensor):
     writer, listener = Writer(servers, sensor), servers.listener(sensor)
     found: list[int] = []
     reading = threading.Thread(
-        target=lambda: found.extend(all_told(listener, 3000, lambda: 100_000))
+        target=lambda: found.extend(all_told(listener, 2999, lambda: 100_000))
     )
     reading.start()
     eventually(lambda: bool(listener.last_id))
@@ -191,7 +191,7 @@ def test_redis_killed_and_empty_again_loses_nothing(servers, sensor):
     writer, listener = Writer(servers, sensor), servers.listener(sensor)
     found: list[int] = []
     reading = threading.Thread(
-        target=lambda: found.extend(all_told(listener, 1500, lambda: 100_000))
+        target=lambda: found.extend(all_told(listener, 1499, lambda: 100_000))
     )
     reading.start()
     eventually(lambda: bool(listener.last_id))
