@@ -80,7 +80,7 @@ check: $(BIN)/.dev ## Format, lint, types, imports, migrations
 	@$(BIN)/lint-imports
 	@$(EMBEDDED) $(BIN)/python manage.py makemigrations --check --dry-run
 
-audit: $(BIN)/.dev ## Look at dependencies, licences, code, settings, secrets and known holes; OFFLINE=1
+audit: $(BIN)/.dev ## Look at dependencies, licences, code, settings, secrets and known holes; OFFLINE=1, ADVISORIES=folder
 	@$(EMBEDDED) $(BIN)/python deploy/audit.py
 
 format: $(BIN)/.dev ## Let ruff format and mend the code

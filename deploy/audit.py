@@ -1,7 +1,8 @@
 """`make audit`: what is installed, what is written, how it would be run. One line for each part.
 
-The exit code is 1 where a part is not clean, and 3 where all that was looked at is, but the service
-of known vulnerabilities did not answer: then nothing is known of them. OFFLINE=1 does not ask it.
+The exit code is 1 where a part is not clean, and 3 where all that was looked at is, but who had to
+be asked did not answer: then nothing is known of it. OFFLINE=1 asks nobody. ADVISORIES is a folder
+with a copy of the Python Packaging Advisory Database, for where PyPI's service cannot be reached.
 """
 
 import json
@@ -9,11 +10,15 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
+import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 PIN = re.compile(r"[a-z0-9-]+(\[[a-z,]+\])?==[\w.]+")
@@ -89,7 +94,7 @@ def licences() -> str:
     waiting = [Requirement(text) for text in pinned("requirements.txt")]
     while waiting:
         requirement = waiting.pop()
-        name = re.sub(r"[-_.]+", "-", requirement.name).lower()
+        name = canonicalize_name(requirement.name)
         try:
             one = distribution(name)
         except PackageNotFoundError:  # of another platform
@@ -160,14 +165,58 @@ def git(*arguments: str) -> str:
     return done.stdout.decode("utf-8", "replace")
 
 
+def releases() -> str:
+    """The package index, by pip: each installed version is the newest of its series.
+
+    A hole is mended in the next release of a series, and a release with a mistake in it is yanked,
+    which pip passes over: both show as another version than the one that is installed.
+    """
+    present = installed()
+    done = run(
+        *("-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-deps", "--quiet"),
+        *("--disable-pip-version-check", "--only-binary", ":all:", "--report", "-"),
+        *(f"{name}=={series(version)}" for name, version in present.items()),
+    )
+    try:
+        found = [one["metadata"] for one in json.loads(done.stdout)["install"]]
+    except (ValueError, KeyError):
+        raise Unanswered(f"the index did not answer: {last_line(done.stderr)}") from None
+    newest = {canonicalize_name(one["name"]): one["version"] for one in found}
+    later = [
+        f"{name} {version}: the index has {newest[name]}"
+        for name, version in present.items()
+        if Version(newest[name]) != version
+    ]
+    if later:
+        raise Unclean("\n".join(later))
+    return f"each of {len(present)} packages is the newest of its series, and none is yanked"
+
+
+def installed() -> dict[str, Version]:
+    """By canonical name; not what is installed from a folder here."""
+    done = run("-m", "pip", "list", "--local", "--exclude-editable", "--format", "json")
+    clean(done)
+    packages = json.loads(done.stdout)
+    return {canonicalize_name(one["name"]): Version(one["version"]) for one in packages}
+
+
+def series(version: Version) -> str:
+    """`5.2.19` is one of `5.2.*`, and `2026.6` one of `2026.*`."""
+    return ".".join(map(str, version.release[:-1] or version.release)) + ".*"
+
+
 def vulnerabilities() -> str:
-    """pip-audit, which asks PyPI about every package that is installed."""
+    """PyPI's service by pip-audit, or ADVISORIES, about every package that is installed."""
+    folder = os.environ.get("ADVISORIES")
+    return by_advisories(Path(folder), installed()) if folder else by_service()
+
+
+def by_service() -> str:
     done = run("-m", "pip_audit", "--local", "--format", "json", "--progress-spinner", "off")
     try:
         packages = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError):
-        reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise Unanswered(f"the service did not answer: {reason}") from None
+        raise Unanswered(f"the service did not answer: {last_line(done.stderr)}") from None
     found = [f"{one['name']}: {bug['id']}" for one in packages for bug in one.get("vulns", ())]
     if found:
         raise Unclean("\n".join(found))
@@ -177,12 +226,59 @@ def vulnerabilities() -> str:
     return f"no known vulnerability in {len(packages)} packages"
 
 
+def by_advisories(folder: Path, packages: Mapping[str, Version]) -> str:
+    """A copy of the database as its repository has it: `vulns/<name>/<id>.yaml` in OSV's format."""
+    newest = ""
+    found = []
+    for path in folder.glob("vulns/*/*.yaml"):
+        advisory = yaml.load(path.read_bytes(), yaml.CSafeLoader)
+        newest = max(newest, str(advisory["modified"]))
+        version = packages.get(canonicalize_name(path.parent.name))
+        if version is not None and affects(advisory, version):
+            found.append(f"{path.parent.name} {version}: {advisory['id']}")
+    if not newest:
+        raise Unanswered(f"there are no advisories in {folder}")
+    if found:
+        raise Unclean("\n".join(sorted(found)))
+    return f"no known vulnerability in {len(packages)} packages, by advisories up to {newest[:10]}"
+
+
+def affects(advisory: Mapping[str, Any], version: Version) -> bool:
+    """By OSV's evaluation, https://ossf.github.io/osv-schema/#evaluation."""
+    if "withdrawn" in advisory:
+        return False
+    for one in advisory["affected"]:
+        if str(version) in one.get("versions", ()):
+            return True
+        ranges = (each for each in one.get("ranges", ()) if each["type"] == "ECOSYSTEM")
+        if any(is_within(each["events"], version) for each in ranges):
+            return True
+    return False
+
+
+def is_within(events: Iterable[Mapping[str, str]], version: Version) -> bool:
+    """Whether the last of what happened up to this version brought the hole in."""
+    within = False
+    steps = ((Version(text), kind) for event in events for kind, text in event.items())
+    for at, kind in sorted(steps):
+        if kind == "introduced" and version >= at:
+            within = True
+        elif (kind == "fixed" and version >= at) or (kind == "last_affected" and version > at):
+            within = False
+    return within
+
+
+def last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["it said nothing"])[-1]
+
+
 OFFLINE = (requirements, licences, code, deployment, secrets)
+ASKED = (releases, vulnerabilities)
 
 
 def main() -> int:
     status = 0
-    asked = () if os.environ.get("OFFLINE") else (vulnerabilities,)
+    asked = () if os.environ.get("OFFLINE") else ASKED
     for part in (*OFFLINE, *asked):
         try:
             print(f"{part.__name__:15}  clean    {part()}", flush=True)

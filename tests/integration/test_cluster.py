@@ -183,7 +183,8 @@ def test_a_node_that_is_killed_and_comes_back_costs_no_submission_and_no_reading
 
 def test_a_node_that_hangs_costs_no_reading_and_next_to_no_submission(url, alice, make_device):
     """It is out only when its time is over, and then both others have to answer in what is left
-    of the second: one of them may be collecting garbage.
+    of the second: one of them may be collecting garbage. That is one group of submissions, which
+    holds one of each device at most.
     """
     devices = [make_device(alice) for _ in range(DEVICES)]
     with steady(url, devices) as ledger:
@@ -191,7 +192,8 @@ def test_a_node_that_hangs_costs_no_reading_and_next_to_no_submission(url, alice
         with hung("cassandra-1"):
             time.sleep(12)
         time.sleep(3)
-    assert len(ledger.failed) <= len(ledger.stored) // 200
+    assert len(ledger.failed) <= DEVICES
+    assert len(ledger.stored) > 500
     there = found(devices)
     assert ledger.stored.items() <= there.items()
     # What was refused for want of time may be stored all the same, and nothing else is.

@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
+import django
 import pytest
+import yaml
+from packaging.version import Version
 
 from deploy import audit
 from tests.environment import ROOT
@@ -85,9 +88,83 @@ def test_where_nobody_answers_nothing_is_called_clean(monkeypatch, capsys):
         raise audit.Unanswered("no route to it")
 
     monkeypatch.setattr(audit, "OFFLINE", ())
-    monkeypatch.setattr(audit, "vulnerabilities", unanswered)
+    monkeypatch.setattr(audit, "ASKED", (unanswered,))
     monkeypatch.delenv("OFFLINE", raising=False)
     assert audit.main() == 3
     said = capsys.readouterr().out
     assert "UNKNOWN" in said
     assert "clean" not in said
+
+
+def advisory(folder, name="django", **fields):
+    """One of the database, written to where it would be."""
+    body = {
+        "id": "PYSEC-2024-1",
+        "modified": "2024-08-07T17:22:10Z",
+        "affected": [{"package": {"ecosystem": "PyPI", "name": name}, **fields}],
+    }
+    path = folder / "vulns" / name / "PYSEC-2024-1.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(yaml.safe_dump(body))
+    return path
+
+
+# As the database writes it: several ranges in one list, in no order.
+MENDED = [{"introduced": "5.0"}, {"fixed": "5.0.8"}, {"introduced": "4.2"}, {"fixed": "4.2.15"}]
+
+
+@pytest.mark.parametrize(
+    ("events", "version", "within"),
+    [
+        (MENDED, "4.1", False),
+        (MENDED, "4.2", True),
+        (MENDED, "4.2.14", True),
+        (MENDED, "4.2.15", False),
+        (MENDED, "5.0rc1", False),
+        (MENDED, "5.0.7", True),
+        (MENDED, "5.0.8", False),
+        (MENDED, "5.2.19", False),
+        ([{"introduced": "0"}], "99", True),
+        ([{"introduced": "0"}, {"last_affected": "2.0"}], "2.0", True),
+        ([{"introduced": "0"}, {"last_affected": "2.0"}], "2.1", False),
+    ],
+)
+def test_a_version_is_within_what_an_advisory_says(tmp_path, events, version, within):
+    advisory(tmp_path, ranges=[{"type": "ECOSYSTEM", "events": events}])
+    packages = {"django": Version(version), "redis": Version("8.1.0")}
+    if within:
+        with pytest.raises(audit.Unclean, match=f"django {version}: PYSEC-2024-1"):
+            audit.by_advisories(tmp_path, packages)
+    else:
+        said = audit.by_advisories(tmp_path, packages)
+        assert said == "no known vulnerability in 2 packages, by advisories up to 2024-08-07"
+
+
+def test_a_version_that_an_advisory_lists_is_found(tmp_path):
+    advisory(tmp_path, name="zope-interface", versions=["5.1", "5.2"])
+    with pytest.raises(audit.Unclean, match=r"zope-interface 5\.2"):
+        audit.by_advisories(tmp_path, {"zope-interface": Version("5.2")})
+    audit.by_advisories(tmp_path, {"zope-interface": Version("5.3")})
+
+
+def test_an_advisory_that_was_withdrawn_says_nothing(tmp_path):
+    path = advisory(tmp_path, versions=["5.0"])
+    path.write_text(path.read_text() + "withdrawn: '2024-09-01T00:00:00Z'\n")
+    audit.by_advisories(tmp_path, {"django": Version("5.0")})
+
+
+def test_a_folder_without_advisories_calls_nothing_clean(tmp_path):
+    with pytest.raises(audit.Unanswered, match="no advisories"):
+        audit.by_advisories(tmp_path, {"django": Version("5.0")})
+
+
+@pytest.mark.parametrize(
+    ("version", "series"), [("5.2.19", "5.2.*"), ("2026.6", "2026.*"), ("7", "7.*")]
+)
+def test_the_series_of_a_release(version, series):
+    assert audit.series(Version(version)) == series
+
+
+def test_what_is_installed_is_what_runs_here():
+    packages = audit.installed()
+    assert str(packages["django"]) == django.__version__
