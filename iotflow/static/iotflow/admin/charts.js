@@ -19,6 +19,13 @@ export const colour = (name) => getComputedStyle(document.documentElement).getPr
 
 export const browserZone = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
 
+/** Of a series without points the indexes of values that no line leads to: these get one. */
+function alone(plot, series, hasPoints) {
+    const values = plot.data[series];
+    if (hasPoints) return null;
+    return [...values.keys()].filter((at) => values[at] != null && values[at - 1] == null && values[at + 1] == null);
+}
+
 /** A chart in `element`.
  *
  * `data`: uPlot's columns, times in seconds first; null is a gap. `series`: their names and, where
@@ -57,7 +64,7 @@ export function timeChart(element, { names, data, zone, height = 220, sync, band
                     label: name,
                     stroke: colour(COLOURS[index % COLOURS.length]),
                     width: band && index ? 0 : 1.5,
-                    points: { show: undefined, size: 4 },
+                    points: { show: undefined, size: 4, filter: alone },
                     spanGaps: false,
                 })),
             ],
