@@ -98,7 +98,9 @@ def looked_up(monkeypatch, *answers):
             return real(host, port, *args, **kwargs)
         if kwargs.get("flags"):
             raise socket.gaierror
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, 0)) for one in left.pop(0)]
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port or 0)) for one in left.pop(0)
+        ]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
