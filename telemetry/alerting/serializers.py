@@ -130,7 +130,7 @@ class RuleList(serializers.Serializer[Any]):
     meta = PageMeta()
 
 
-class AlertHistoryEntry(serializers.Serializer[Any]):
+class AlertStep(serializers.Serializer[Any]):
     """One transition; `seq` counts them, `reason` and `assignee` where there was any."""
 
     seq = serializers.IntegerField()
@@ -143,7 +143,7 @@ class AlertHistoryEntry(serializers.Serializer[Any]):
     assignee = serializers.CharField(required=False)
 
 
-class CommentEntry(serializers.Serializer[Any]):
+class AlertComment(serializers.Serializer[Any]):
     time = Instant()
     actor = serializers.CharField()
     text = serializers.CharField()
@@ -169,8 +169,8 @@ class AlertBody(serializers.Serializer[Any]):
     resolved_at = Instant(allow_null=True)
     resolution = serializers.CharField(allow_null=True)
     assignee = serializers.CharField(allow_null=True)
-    comments = CommentEntry(many=True)
-    history = AlertHistoryEntry(many=True)
+    comments = AlertComment(many=True)
+    history = AlertStep(many=True)
     details = serializers.DictField(child=serializers.JSONField())
 
 

@@ -116,6 +116,8 @@ def test_every_documented_family_is_there_after_traffic_and_no_other(
     settings.RATE_ANONYMOUS = "2/min"
     for _ in range(4):
         anybody.get("/devices")
+    rule = {"name": "r", "device_id": sensor.id, "measurement": "a", "kind": "above"}
+    assert alice.api.post("/alert-rules", {**rule, "threshold": 0}).status == 201
     assert sensor.api.post("/telemetry", {"data": {"a": 1, "b": 2}}).status == 201
     batch = {"readings": [{"data": {"a": n}, "timestamp": f"-{n}s"} for n in range(1, 4)]}
     assert sensor.api.post("/telemetry/batch", batch).status == 201
