@@ -95,7 +95,8 @@ class Ticket:
     """
 
     __slots__ = (
-        *("_answered", "_lock", "error", "is_abandoned", "link", "states", "submission", "time"),
+        *("_answered", "_lock", "error", "is_abandoned", "is_stored", "link", "states"),
+        *("submission", "time"),
     )
 
     def __init__(self, submission: Submission) -> None:
@@ -105,12 +106,13 @@ class Ticket:
         self.states: Sequence[State] = ()
         self.error: Exception | None = None
         self.is_abandoned = False
+        self.is_stored = False  # and so are its event and what Redis is to know
         self._answered = False
         self._lock = threading.Lock()
         self._lock.acquire()
 
     def wait(self, seconds: float) -> Receipt:
-        if not self._lock.acquire(timeout=seconds):
+        if not self._lock.acquire(timeout=seconds) and not self.is_stored:
             self.is_abandoned = True  # what is still queued need not be written any more
             UNSTORED.add("timed_out")
             raise StoreAway("The telemetry store")
@@ -233,6 +235,8 @@ class Committer:
             readings = [reading for _, reading in stored]
             due = commit.publish(readings, devices, book.checks(readings, devices))
             log.submitted([_event(ticket.submission, reading) for ticket, reading in stored])
+            for ticket, _ in stored:
+                ticket.is_stored = True
             decide(due)
         except Exception as error:
             failure: Exception | None = as_store_away(error)

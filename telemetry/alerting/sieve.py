@@ -3,9 +3,9 @@
 A hash per device: rule and version → `time:phase:undecided`, the newest value that was settled, the
 phase after it, and how many checks are on their way to PostgreSQL. While there are any, all that is
 newer follows them there. A value not newer than the one settled is late and dropped; what leaves a
-phase as it is needs nothing but its time noted. The hash lives HASH_SECONDS from its first entry:
-what Redis does not know, PostgreSQL does, and what a process that was killed has left undecided is
-forgotten by then.
+phase as it is needs nothing but its time noted. The hash lives up to HASH_SECONDS from its first
+entry: what Redis does not know, PostgreSQL does, and what a process that was killed has left
+undecided is forgotten by then.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from iotflow.lib import json
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.redis import key, redis
+from iotflow.lib.timeparse import now_ms
 from telemetry.alerting.book import Check
 from telemetry.alerting.machine import Phase, Rule
 from telemetry.readings import Place
@@ -105,7 +106,7 @@ class Sieve:
             self._place = len(pipe)
             asked = [[_asked(check) for check in checks] for checks in by_device.values()]
             keys = map(hash_key, by_device)
-            pipe.eval(SIFT, len(by_device), *keys, HASH_SECONDS, json.dumps(asked))
+            pipe.eval(SIFT, len(by_device), *keys, _seconds(), json.dumps(asked))
 
     def due(self, answers: Sequence[Any]) -> list[Due]:
         """What is left for PostgreSQL, by what the pipeline answered."""
@@ -155,6 +156,11 @@ def forget(rule: Rule, device_id: int) -> None:
     """Know nothing of how a rule stands with a device; what Redis misses lasts for HASH_SECONDS."""
     with suppress(StoreAway), redis() as client:
         client.hdel(hash_key(device_id), entry(rule))
+
+
+def _seconds() -> int:
+    """How long a hash lives: not all that began together end together."""
+    return HASH_SECONDS // 2 + now_ms() % (HASH_SECONDS // 2)
 
 
 def _asked(check: Check) -> tuple[str, int, int]:

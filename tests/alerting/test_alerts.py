@@ -1,5 +1,6 @@
 """From a rule by the API and readings to an alert, its events, and what people do with it."""
 
+import threading
 import uuid
 from datetime import timedelta
 
@@ -19,6 +20,7 @@ from events import sinks
 from events.models import Alert, EventLog
 from iotflow.lib.errors import Conflict
 from iotflow.lib.timeparse import now_ms
+from telemetry import ingest
 from telemetry.alerting import alerts, silence, sweep
 from telemetry.alerting.models import AlertRule, AlertState, LiveAlert
 from telemetry.alerting.rules import change_rule
@@ -206,6 +208,14 @@ def test_what_redis_has_forgotten_the_database_knows(alice, sensor):
     assert [alert["status"] for alert in alerts_of(alice)] == ["raised"]
     say(sensor, 20)
     assert [alert["status"] for alert in alerts_of(alice)] == ["resolved"]
+
+
+def test_the_answer_does_not_wait_for_rules_that_take_too_long(sensor, settings, monkeypatch):
+    settings.INGEST_WAIT_MS = 200
+    decided = threading.Event()
+    monkeypatch.setattr(ingest, "decide", lambda due: decided.wait(20))
+    assert sensor.api.post("/telemetry", {"data": {"t": 31}}).status == 201
+    decided.set()
 
 
 # --- What people do -------------------------------------------------------------------------------
