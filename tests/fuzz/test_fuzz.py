@@ -19,9 +19,13 @@ import pytest
 from django.conf import settings
 
 from accounts.models import Token, User
-from devices.models import ApiKey
+from devices.models import ApiKey, Device
 from devices.services import add_to_group, create_group, register_device
 from events.models import EventLog
+from iotflow.lib.timeparse import now_ms
+from telemetry.alerting import alerts
+from telemetry.alerting.models import AlertRule, LiveAlert
+from telemetry.alerting.rules import create_rule
 from tests.environment import ROOT
 from tests.openapi import operations
 from tests.server import real_environment, running
@@ -111,6 +115,10 @@ def make_role(name: str) -> Role:
     ]
     for group, (device, _) in zip(groups, devices, strict=True):
         add_to_group(group=group, device=device, actor="test")
+    rules = [rule_about(owner, device) for device, _ in devices]
+    raised = [alerts.raised(rule, rule.device, now_ms(), 2.0) for rule in rules]
+    LiveAlert.objects.bulk_create(raised)
+    alerts.deliver_all()
     asking = owner
     if name == "staff":
         asking = User.objects.create_superuser("root", "root@example.org", "swordfish 17")
@@ -131,6 +139,8 @@ def make_role(name: str) -> Role:
             "key_id": list(ApiKey.objects.filter(device__owner=owner).values_list("pk", flat=True)),
             "token_id": tokens,
             "event_id": [str(event) for event in events[:MANY]],
+            "rule_id": [rule.pk for rule in rules],
+            "alert_id": [str(alert.pk) for alert in raised],
         },
         "more": EXAMPLES // 2,
         "own_token_id": own_token.pk,
@@ -138,6 +148,11 @@ def make_role(name: str) -> Role:
         "ends_tokens": ENDS_TOKENS,
     }
     return Role(name, operations, seed)
+
+
+def rule_about(owner: User, device: Device) -> AlertRule:
+    fields = {"name": "hot", "device": device, "measurement": "x", "kind": "above", "threshold": 1}
+    return create_rule(owner=owner, fields=fields, actor="test")
 
 
 def scope(scheme: str) -> set[str]:
