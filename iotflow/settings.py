@@ -476,8 +476,8 @@ SPECTACULAR_SETTINGS = {
         "KeyState": "devices.models.ApiKey.State",
         "ConfigStatus": "events.models.ReportedConfig.Status",
         "Severity": "events.kinds.Severity",
-        "RuleKind": "telemetry.alerting.machine.Kind",
-        "RuleAggregation": "telemetry.alerting.models.Aggregation",
+        "AlertKind": "telemetry.alerting.machine.Kind",
+        "AlertAggregation": "telemetry.alerting.models.Aggregation",
         "ChannelKind": "telemetry.notifications.models.NotificationChannel.Kind",
     },
 }

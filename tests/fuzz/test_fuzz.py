@@ -26,6 +26,8 @@ from iotflow.lib.timeparse import now_ms
 from telemetry.alerting import alerts
 from telemetry.alerting.models import AlertRule, LiveAlert
 from telemetry.alerting.rules import create_rule
+from telemetry.notifications import signing
+from telemetry.notifications.models import Delivery, NotificationChannel
 from tests.environment import ROOT
 from tests.openapi import operations
 from tests.server import real_environment, running
@@ -56,6 +58,7 @@ ENDS_TOKENS = ["POST /api/v1/auth/logout", "POST /api/v1/auth/logout-all"]
 def url(tmp_path: Path) -> Iterator[str]:
     """A server of its own on the databases for tests, without limits on rates."""
     unlimited = {name: "" for name in dir(settings) if name.startswith("RATE_")}
+    unlimited["NOTIFICATION_CHANNELS_MAX"] = "1000"
     environment = real_environment(WORKER_THREAD="1", METRICS_LOOPBACK="1", **unlimited)
     with running(tmp_path / "server.log", environment) as address:
         yield address
@@ -119,6 +122,10 @@ def make_role(name: str) -> Role:
     raised = [alerts.raised(rule, rule.device, now_ms(), 2.0) for rule in rules]
     LiveAlert.objects.bulk_create(raised)
     alerts.deliver_all()
+    channels = [channel_of(owner) for _ in devices]
+    NotificationChannel.objects.bulk_create(channels)
+    deliveries = [Delivery(channel=one, body="{}", status="delivered") for one in channels]
+    Delivery.objects.bulk_create(deliveries)
     asking = owner
     if name == "staff":
         asking = User.objects.create_superuser("root", "root@example.org", "swordfish 17")
@@ -141,6 +148,8 @@ def make_role(name: str) -> Role:
             "event_id": [str(event) for event in events[:MANY]],
             "rule_id": [rule.pk for rule in rules],
             "alert_id": [str(alert.pk) for alert in raised],
+            "channel_id": [channel.pk for channel in channels],
+            "delivery_id": [str(delivery.pk) for delivery in deliveries],
         },
         "more": EXAMPLES // 2,
         "own_token_id": own_token.pk,
@@ -153,6 +162,12 @@ def make_role(name: str) -> Role:
 def rule_about(owner: User, device: Device) -> AlertRule:
     fields = {"name": "hot", "device": device, "measurement": "x", "kind": "above", "threshold": 1}
     return create_rule(owner=owner, fields=fields, actor="test")
+
+
+def channel_of(owner: User) -> NotificationChannel:
+    secret = signing.seal(signing.new_secret())
+    fields = {"name": "ops", "kind": "webhook", "address": "https://hooks.invalid/"}
+    return NotificationChannel(owner=owner, sealed_secret=secret, **fields)
 
 
 def scope(scheme: str) -> set[str]:

@@ -10,9 +10,9 @@ from iotflow.worker import Worker
 
 class Command(BaseCommand):
     help = (
-        "Do the background work until SIGTERM or Ctrl-C: deliver and seal events, save when "
-        "devices were last seen, erase what deleted devices left, roll up telemetry, drop what has "
-        "expired."
+        "Do the background work until SIGTERM or Ctrl-C: deliver and seal events, send "
+        "notifications, save when devices were last seen, erase what deleted devices left, roll up "
+        "telemetry, drop what has expired."
     )
 
     def handle(self, *args: Any, **options: Any) -> str:
