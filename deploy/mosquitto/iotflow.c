@@ -216,7 +216,7 @@ static int log_in(long long id, const char *key, const char *address)
 	if(status == 200) return note(id, answer.text);
 	if(status == 401 || status == 403) return MOSQ_ERR_AUTH;
 	if(status != 429){
-		mosquitto_log_printf(MOSQ_LOG_WARNING, "iotflow: %s answers %ld", url, status);
+		if(status) mosquitto_log_printf(MOSQ_LOG_WARNING, "iotflow: %s answers %ld", url, status);
 		away_until = time(NULL) + 2; /* a whole second at least */
 	}
 	return MOSQ_ERR_UNKNOWN;

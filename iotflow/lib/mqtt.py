@@ -81,6 +81,7 @@ class Session:
         self._client.on_connect = self._connected
         self._client.on_disconnect = self._disconnected
         self._client.on_message = self._received
+        self._client.on_publish = self._published
 
     def turn(self, seconds: float) -> None:
         """Send and receive what there is, waiting for so long at most; connect where it is lost.
@@ -178,6 +179,12 @@ class Session:
             logger.warning("The connection to the broker has ended: %s", reason)
         self.is_connected = False
         self._is_taken_over = reason.value == TAKEN_OVER
+
+    def _published(
+        self, client: Client, userdata: Any, number: int, reason: Any, properties: Any
+    ) -> None:
+        if reason.is_failure:  # it is too large, say, and would be another time
+            logger.error("The broker does not take a message of %s: %s", self.name, reason)
 
     def _received(self, client: Client, userdata: Any, message: MQTTMessage) -> None:
         if message.topic.startswith(ABOUT_ITSELF):

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from django.db import DatabaseError
 from rest_framework.exceptions import ValidationError
 
 from accounts import failures
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 STAMP = "iotflow"
 TOPIC = re.compile(r"devices/([1-9][0-9]{0,17})/telemetry", re.ASCII)
 STAMPED = re.compile(r"([0-9]{1,18}) ([0-9]{1,13})", re.ASCII)
-REASONS = ("unattributed", "key_ended", "inactive", "invalid")
+REASONS = ("unattributed", "key_ended", "inactive", "invalid", "failed")
 INACTIVE = "This device is inactive, or its owner is; it may not write."
 
 
@@ -63,7 +64,7 @@ def settle(messages: Sequence[Message]) -> list[Verdict]:
     """
     arrivals = [attributed(message) for message in messages]
     keys = ApiKey.objects.with_device().in_bulk({one.key_id for one in arrivals if one})
-    taken = [_submission(one, keys) for one in arrivals]
+    taken = [_taken(one, keys) for one in arrivals]
     good = [one for one in taken if isinstance(one, Submission)]
     outcomes = iter(ingest.submit_all(good))
     return [_verdict(next(outcomes)) if isinstance(one, Submission) else one for one in taken]
@@ -78,9 +79,19 @@ def attributed(message: Message) -> Arrival | None:
     return Arrival(int(topic[1]), int(stamp[1]), int(stamp[2]), message.payload)
 
 
-def _submission(arrival: Arrival | None, keys: Mapping[int, ApiKey]) -> Submission | Refusal:
+def _taken(arrival: Arrival | None, keys: Mapping[int, ApiKey]) -> Submission | Refusal:
     if arrival is None:
         return _refusal("unattributed", 401, "Nobody says which device this message is from.")
+    try:
+        return _submission(arrival, keys)
+    except (StoreAway, DatabaseError):
+        raise
+    except Exception:  # a defect of ours; all that comes after it would wait for ever
+        logger.exception("a message of device %d cannot be read", arrival.device_id)
+        return _refusal("failed", 500, errors.MESSAGES[500])
+
+
+def _submission(arrival: Arrival, keys: Mapping[int, ApiKey]) -> Submission | Refusal:
     moment = datetime.fromtimestamp(arrival.at / 1000, UTC)
     key = keys.get(arrival.key_id)
     # As it was then: what came before a key was replaced is stored after that, too.

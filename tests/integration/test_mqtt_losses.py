@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 from django.db import DatabaseError
@@ -25,6 +25,7 @@ from tests.mqtt import (
     values,
     with_another_key,
 )
+from tests.server import running
 from tests.services import control, eventually
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
@@ -100,6 +101,21 @@ def test_ten_thousand_messages_are_stored_once_though_bridge_and_cassandra_are_k
     assert figures.bridges()["bridge"].retries > 0
 
 
+def test_what_waits_at_the_broker_outlives_the_end_of_it(environment, tmp_path, sensor):
+    """Half of it is with the bridge that is killed, half was never sent to one."""
+    slow = environment | {"MQTT_WINDOW": "5"}
+    with bridge(tmp_path / "first.log", slow) as first, Mqtt(sensor) as device:
+        os.kill(first.pid, signal.SIGSTOP)
+        for n in range(10):
+            device.submit({"a": n})
+        os.kill(first.pid, signal.SIGKILL)
+    control("halt", "mosquitto")
+    control("start", "mosquitto")
+    assert stored(sensor) == []
+    with bridge(tmp_path / "second.log", environment):
+        eventually(lambda: values(sensor) == list(range(10)))
+
+
 def test_nobody_is_let_in_before_a_bridge_takes_what_they_say(environment, tmp_path, sensor):
     device = Mqtt(sensor)
     with device:
@@ -110,6 +126,21 @@ def test_nobody_is_let_in_before_a_bridge_takes_what_they_say(environment, tmp_p
             eventually(device.client.is_connected)
             device.submit({"a": 1})
             eventually(lambda: values(sensor) == [1])
+
+
+def test_without_the_server_nobody_is_let_in_and_whoever_is_in_goes_on(
+    environment, tmp_path, sensor, alice, make_device
+):
+    with ExitStack() as there:
+        with running(tmp_path / "server.log", environment) as url:
+            restart_broker(url)
+            there.enter_context(bridge(tmp_path / "bridge.log", environment))
+            early = there.enter_context(Mqtt(sensor))
+        late = there.enter_context(Mqtt(make_device(alice)))
+        early.submit({"a": 1})
+        eventually(lambda: values(sensor) == [1])
+        assert not late.client.is_connected()
+        assert late.refused == ""  # which would be for good
 
 
 def test_what_came_under_a_key_that_had_ended_is_not_stored(environment, tmp_path, sensor):

@@ -163,6 +163,23 @@ def test_a_store_that_is_away_leaves_a_message_to_be_brought_again(sensor, monke
     assert stored(sensor) == [(format_ms(AT), {"a": 1})]
 
 
+def test_a_defect_of_ours_costs_one_message_and_keeps_no_other_waiting(sensor, monkeypatch):
+    parse = arrivals.parse_message
+
+    def defective(body, *arguments):
+        if "b" in body["data"]:
+            raise ZeroDivisionError
+        return parse(body, *arguments)
+
+    monkeypatch.setattr(arrivals, "parse_message", defective)
+    bodies = [{"data": {name: 1}} for name in "abc"]
+    assert reasons(settle([message(sensor, body, at=AT) for body in bodies])) == [
+        None,
+        "failed",
+        None,
+    ]
+
+
 def test_a_batch_costs_one_query_for_its_keys(alice, make_device, django_assert_num_queries):
     devices = [make_device(alice) for _ in range(10)]
     batch = [message(device, b"{") for device in devices]
