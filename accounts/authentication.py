@@ -17,6 +17,7 @@ from accounts import failures
 from accounts.models import Token, User
 from accounts.second_factor import missing
 from events.kinds import Kind
+from iotflow.lib.throttles import counted_address
 
 
 class TokenAuthentication(KnoxTokenAuthentication):
@@ -26,7 +27,8 @@ class TokenAuthentication(KnoxTokenAuthentication):
         try:
             return super().authenticate(request)
         except AuthenticationFailed:
-            failures.note(Kind.USER_TOKEN_REFUSED, "A token was refused", request._request)
+            who = counted_address(request._request)
+            failures.note(Kind.USER_TOKEN_REFUSED, "A token was refused", who)
             raise
 
     def authenticate_credentials(self, token: bytes) -> tuple[User, Token]:

@@ -3,16 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from django.http import HttpRequest
-
 from events import log
 from events.kinds import Kind, Severity
 from iotflow.lib.ratelimit import Charge, take
-from iotflow.lib.throttles import counted_address
 
 COUNTED = 10**6
-ONE = "1/min"  # event of an address
-ALL = "60/min"  # events of all addresses
+ONE = "1/min"  # event of an address, or whoever else it is
+ALL = "60/min"  # events of all of them
 
 
 def nobody() -> dict[str, Any]:
@@ -23,17 +20,16 @@ def nobody() -> dict[str, Any]:
 def note(
     kind: Kind,
     message: str,
-    request: HttpRequest,
+    who: str,
     about: Callable[[], Mapping[str, Any]] = nobody,
 ) -> None:
-    """Record that the request's proof was refused: one event a minute for each address.
+    """Record that a proof was refused: one event a minute for each `who`, as it is counted.
 
-    It tells how often that happened to the address in the last minute. `about` gives what the
-    event says besides, as `log.happened` takes it; it is asked only where there is an event.
+    It tells how often that happened to them in the last minute. `about` gives what the event
+    says besides, as `log.happened` takes it; it is asked only where there is an event.
     """
-    address = counted_address(request)
-    [attempts] = take([Charge(kind, address, f"{COUNTED}/min")]).states
-    once = Charge(f"events of {kind}", address, ONE)
+    [attempts] = take([Charge(kind, who, f"{COUNTED}/min")]).states
+    once = Charge(f"events of {kind}", who, ONE)
     if take([once, Charge("events of refusals", "all", ALL)]).refusal:
         return
     fields = dict(about())

@@ -19,6 +19,7 @@ from devices.models import ApiKey
 from events.kinds import Kind
 from iotflow.lib import counters
 from iotflow.lib.address import DEVICE
+from iotflow.lib.throttles import counted_address
 
 HEADER = "X-API-Key"
 
@@ -46,9 +47,8 @@ class ApiKeyAuthentication(BaseAuthentication):
             return None
         record = find_device(key)
         if record is None or record.expired(timezone.now()):
-            failures.note(
-                Kind.DEVICE_KEY_REFUSED, "A key was refused", request._request, lambda: _whose(key)
-            )
+            who = counted_address(request._request)
+            failures.note(Kind.DEVICE_KEY_REFUSED, "A key was refused", who, lambda: _whose(key))
             raise AuthenticationFailed("This API key is unknown, expired or revoked.")
         request.META[DEVICE] = record.id
         return DevicePrincipal(record), None
@@ -58,14 +58,17 @@ class ApiKeyAuthentication(BaseAuthentication):
 
 
 def _whose(key: str) -> dict[str, Any]:
-    """What an event tells of a key that is good no more; nothing of what never was one."""
+    """The same for what was sent as a key; nothing of what never was one."""
     if not keys.well_formed(key):
         return {}
     peppers = [settings.API_KEY_PEPPER, *settings.API_KEY_PEPPERS_OLD]
     digests = [keys.digest(key, pepper) for pepper in peppers]
     api_key = ApiKey.objects.filter(digest__in=digests).select_related("device").first()
-    if api_key is None:
-        return {}
+    return {} if api_key is None else about_ended(api_key)
+
+
+def about_ended(api_key: ApiKey) -> dict[str, Any]:
+    """What an event tells of a key that is good no more; its device is read with it."""
     return {
         "user_id": api_key.device.owner_id,
         "device_id": api_key.device_id,

@@ -85,6 +85,13 @@ def submit(submission: Submission) -> Receipt:
     return committer().submit(submission)
 
 
+def submit_all(submissions: Sequence[Submission]) -> list[Receipt | Exception]:
+    """The same for many at once, in their order: of each its receipt, or what `submit` raises."""
+    tickets = [_offered(submission) for submission in submissions]
+    deadline = monotonic() + _patience()
+    return [_outcome(ticket, deadline) for ticket in tickets]
+
+
 class Ticket:
     """A submission in the queue, and the way its answer takes back to the thread that waits.
 
@@ -154,6 +161,12 @@ class Committer:
         return len(self._queue)
 
     def submit(self, submission: Submission) -> Receipt:
+        ticket = self.offer(submission)
+        with tracing.span("wait for the group"):
+            return ticket.wait(_patience())
+
+    def offer(self, submission: Submission) -> Ticket:
+        """Queue it. Raises StoreAway where that is of no use."""
         # Not behind a group that waits in order to find out whether the store is back.
         if telemetry_store().is_refusing():
             UNSTORED.add("store_away")
@@ -165,8 +178,7 @@ class Committer:
                 raise StoreAway("The ingest queue")
             self._queue.append(ticket)
             self._wake.notify()
-        with tracing.span("wait for the group"):
-            return ticket.wait(_patience())
+        return ticket
 
     def stop(self, seconds: float = 10) -> None:
         """Finish what is queued, then end the threads; wait so long for them at most."""
@@ -272,6 +284,22 @@ def committer() -> Committer:
             if _committer is None:
                 _committer = Committer()
     return _committer
+
+
+def _offered(submission: Submission) -> Ticket | StoreAway:
+    try:
+        return committer().offer(submission)
+    except StoreAway as error:
+        return error
+
+
+def _outcome(ticket: Ticket | StoreAway, deadline: float) -> Receipt | Exception:
+    if isinstance(ticket, StoreAway):
+        return ticket
+    try:
+        return ticket.wait(max(0.0, deadline - monotonic()))
+    except Exception as error:  # whatever answered it
+        return error
 
 
 def _patience() -> float:

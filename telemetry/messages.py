@@ -43,9 +43,12 @@ class Entry:
     errors: Errors = field(default_factory=dict)
 
 
-def parse_message(body: Any, device_type: str) -> Message:
-    """A message from a request's body; a 400 names everything that is wrong with it at once."""
-    message, errors = _read(body, now_ms(), device_type)
+def parse_message(body: Any, device_type: str, now: int | None = None) -> Message:
+    """A message from a request's body; a 400 names everything that is wrong with it at once.
+
+    `now` is when it came, in ms, where that was not just now.
+    """
+    message, errors = _read(body, now_ms() if now is None else now, device_type)
     if message is None:
         raise ValidationError(errors)
     return message

@@ -119,6 +119,7 @@ class Credentials(serializers.Serializer[Any]):
     id = serializers.IntegerField()
     device_id = serializers.IntegerField()
     name = serializers.CharField()
+    key_id = serializers.IntegerField()
     key_prefix = serializers.CharField()
     created_at = Instant()
     last_used = Instant(allow_null=True)
@@ -131,6 +132,7 @@ def credentials_body(api_key: ApiKey, last_used: Any) -> dict[str, Any]:
         "id": api_key.device_id,
         "device_id": api_key.device_id,
         "name": api_key.device.name,
+        "key_id": api_key.pk,
         "key_prefix": api_key.prefix,
         "created_at": format_datetime(api_key.created_at),
         "last_used": format_datetime(last_used),
