@@ -40,7 +40,7 @@ $(BIN)/.dev: requirements.txt requirements-tracing.txt requirements-dev.txt | $(
 	@touch $@ $(BIN)/.runtime
 
 # Without the variables that choose real servers, so that it is embedded in any shell.
-REAL := DATABASE_URL CASSANDRA_HOSTS MONGODB_URI REDIS_URL REDIS_HOST
+REAL := DATABASE_URL CASSANDRA_HOSTS MONGODB_URI REDIS_URL REDIS_HOST MQTT_URL
 EMBEDDED := env $(foreach name,$(REAL),-u $(name) -u $(name)_FILE)
 
 demo: $(BIN)/.runtime ## Run everything embedded, with sample data and simulated devices
@@ -56,7 +56,7 @@ serve: $(BIN)/.runtime ## Serve on real stores as in production: WORKERS process
 		--blocking-threads $(THREADS) --respawn-failed-workers --workers-kill-timeout 25 \
 		--no-ws iotflow.wsgi:application
 
-services: $(BIN)/.runtime ## Start PostgreSQL, Cassandra, Redis and MongoDB; then: . .services/env
+services: $(BIN)/.runtime ## Start PostgreSQL, Cassandra, Redis, MongoDB, Mosquitto; then: . .services/env
 	@$(BIN)/python deploy/services.py up
 
 cluster: $(BIN)/.runtime ## Start three Cassandra nodes on 127.0.0.11 to 13; then: . .services/cluster-env

@@ -9,6 +9,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from devices import notices
 from devices.key_cache import DeviceRecord
 from devices.models import Device
 from events import log, sinks
@@ -105,9 +106,10 @@ def put(
             rolled_back_to=rolled_back_to,
         )
         try:
-            # Its event first, so that without the event there is no version.
+            # Its event first, so that without the event there is no version; the notice likewise.
             with transaction.atomic():
                 _record_version(device, version, changes)
+                notices.config_changed([device.pk])
                 with sinks.guarded():
                     version.save(force_insert=True)
         except IntegrityError:
@@ -135,6 +137,12 @@ def report(*, device: DeviceRecord, version: int, status: str, message: str) -> 
         with sinks.guarded():
             _save(said)
     return said
+
+
+def owners_of_any() -> set[int]:
+    """The devices that have a configuration."""
+    with sinks.guarded():
+        return set(DeviceConfig.objects.values_list("device_id", flat=True).distinct())
 
 
 def count(device_id: int) -> int:

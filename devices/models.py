@@ -98,6 +98,14 @@ class ApiKey(models.Model):
             return self.State.PENDING
         return self.State.VALID
 
+    def was_valid(self, moment: datetime) -> bool:
+        """Whether it opened a door at a moment before now; it may have been revoked since."""
+        if self.revoked_at is not None and self.revoked_at <= moment:
+            return False
+        if self.expires_at is not None and self.expires_at <= moment:
+            return False
+        return self.valid_from is None or self.valid_from <= moment
+
 
 class KeyInvalidation(models.Model):
     """A key's cached record that must not be trusted any more, until Redis has been told.
@@ -110,6 +118,27 @@ class KeyInvalidation(models.Model):
 
     def __str__(self) -> str:
         return self.digest[:8]
+
+
+class BrokerNotice(models.Model):
+    """What the MQTT broker has to be told about a device, until it has been.
+
+    Written in the transaction of the change itself; the device may be gone by now.
+    """
+
+    class Subject(models.TextChoices):
+        CONFIG = "config"  # another version is the newest one, or there is none any more
+        KEYS = "keys"  # keys have ended: whoever is connected has to log in again
+
+    subject = models.CharField(max_length=8, choices=Subject)
+    device_id = models.BigIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.subject} of device {self.device_id}"
 
 
 class DeviceGroup(models.Model):

@@ -18,7 +18,7 @@ from django.shortcuts import get_object_or_404
 from django.utils import timezone
 
 from accounts.models import User
-from devices import key_cache, keys, presence
+from devices import key_cache, keys, notices, presence
 from devices.models import ApiKey, Device, DeviceGroup, GroupMembership
 from devices.querysets import ApiKeys
 from devices.signals import devices_deleted
@@ -185,6 +185,7 @@ def rotate_key(
         _check_room(device)
     else:
         _revoke(older)
+    notices.keys_ended([device.pk])
     api_key, secret = _new_key(device, fields or {})
     _record_key(
         Kind.DEVICE_KEY_ROTATED, api_key, "was rotated", actor, {"grace_seconds": grace_seconds}
@@ -210,6 +211,7 @@ def revoke_key(*, api_key: ApiKey, actor: str) -> None:
     """End the key at once, and for ever."""
     _lock(api_key.device)
     if _revoke(ApiKey.objects.filter(pk=api_key.pk, revoked_at=None)):
+        notices.keys_ended([api_key.device_id])
         _record_key(Kind.DEVICE_KEY_REVOKED, api_key, "was revoked", actor)
 
 
@@ -229,6 +231,7 @@ def _delete(devices: list[Device], actor: str) -> int:
     keys_of = _count(ApiKey, ids)
     groups_of = _count(GroupMembership, ids)
     invalidate_keys(ids)
+    notices.devices_deleted(ids)
     devices_deleted.send(sender=Device, device_ids=ids)
     log.record_all(
         [

@@ -45,13 +45,20 @@ def _addresses() -> Iterator[CheckMessage]:
     for name, url, schemes in (
         ("REDIS_URL", settings.REDIS_URL, ("redis", "rediss", "unix")),
         ("MONGODB_URI", settings.MONGODB_URI, ("mongodb", "mongodb+srv")),
+        ("MQTT_URL", settings.MQTT_URL, ("mqtt", "mqtts")),
     ):
         if url and urlsplit(url).scheme not in schemes:
             yield Error(
                 f"{name} does not begin with one of {', '.join(f'{s}://' for s in schemes)}.",
-                hint=f"Leave {name} unset for the embedded store.",
+                hint=f"Leave {name} unset for the embedded store, or for no broker.",
                 id="iotflow.E003",
             )
+    if settings.MQTT_URL and not urlsplit(settings.MQTT_URL).username:
+        yield Error(
+            "MQTT_URL names no user.",
+            hint="A bridge's session at the broker is under its name: mqtt://bridge:PASSWORD@host",
+            id="iotflow.E005",
+        )
 
 
 def _limits() -> Iterator[CheckMessage]:
@@ -144,6 +151,9 @@ def _stores() -> Iterator[tuple[str, list[str], bool]]:
         asked = bool(encrypts) and not UNVERIFIED.search(url.query)
         hosts = [re.sub(r":\d+$", "", host) for host in url.netloc.rpartition("@")[2].split(",")]
         yield "MONGODB_URI", hosts, bool(settings.MONGODB_TLS) or asked
+    if settings.MQTT_URL:
+        url = urlsplit(settings.MQTT_URL)
+        yield "MQTT_URL", [url.hostname or ""], url.scheme == "mqtts"
 
 
 def _is_this_machine(host: str) -> bool:

@@ -517,6 +517,11 @@ AGGREGATE_WINDOWS_MAX = bounded("AGGREGATE_WINDOWS_MAX", 10_000, 1, 1_000_000)
 IMPORT_GROUP = bounded("IMPORT_GROUP", 500, 1, 1000)
 IMPORT_WRITERS = bounded("IMPORT_WRITERS", 4, 1, 64)
 
+# --- MQTT ---------------------------------------------------------------------------------------
+MQTT_URL = env.str("MQTT_URL", default="")
+MQTT_TLS = tls("MQTT") if MQTT_URL else None
+MQTT_WINDOW = bounded("MQTT_WINDOW", 200, 1, 1000)
+
 # --- Caches and presence ------------------------------------------------------------------------
 KEY_CACHE_SECONDS = bounded("KEY_CACHE_SECONDS", 3600, 1, 86_400)
 LATEST_CACHE_SECONDS = bounded("LATEST_CACHE_SECONDS", 600, 1, 86_400)

@@ -29,6 +29,7 @@ STORE_VARIABLES = (
     "REDIS_HOST",
     "MONGODB_URI",
     "MONGODB_DATABASE",
+    "MQTT_URL",
     *(f"{store}_TLS_CA" for store in ("DATABASE", "CASSANDRA", "REDIS", "MONGODB")),
 )
 CHOICES = tuple(f"{name}{end}" for name in STORE_VARIABLES for end in ("", "_FILE"))
@@ -56,6 +57,8 @@ def _prepare() -> None:
             os.environ["MONGODB_TIMEOUT_MS"] = "10000"
         os.environ["REDIS_URL"] = os.environ["REDIS_URL"].rsplit("/", 1)[0] + "/15"
         os.environ["CASSANDRA_KEYSPACE"] = "test_telemetry"
+        # A test that is about the broker names it itself; to all others nobody does.
+        os.environ["MOSQUITTO_URL"] = os.environ.pop("MQTT_URL", "")
     elif STORES != "embedded":
         raise pytest.UsageError(f"STORES is embedded, real or cluster, not {STORES!r}.")
     var_dir = tempfile.mkdtemp(prefix="iotflow-tests-")

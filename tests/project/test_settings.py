@@ -226,6 +226,8 @@ def test_setup_can_be_run_again_and_tried_dry(tmp_path):
         ("TRUSTED_PROXIES", ["10.0.0.0/8", "proxy"], "iotflow.E002"),
         ("REDIS_URL", "http://localhost", "iotflow.E003"),
         ("MONGODB_URI", "localhost:27017", "iotflow.E003"),
+        ("MQTT_URL", "http://bridge:word@localhost", "iotflow.E003"),
+        ("MQTT_URL", "mqtt://localhost", "iotflow.E005"),
         ("HISTORY_LIMIT", 10**6, "iotflow.E004"),
         ("ALLOWED_HOSTS", ["iot.example.org"], "iotflow.W003"),
     ],
