@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""PostgreSQL, Cassandra, Redis and MongoDB for development and tests, without any set-up.
+"""PostgreSQL, Cassandra, Redis, MongoDB, Mosquitto for development and tests, without any set-up.
 
 They run in Docker where its engine answers, otherwise as processes of this machine (Linux).
 All they keep is in `.services`, which may be removed while they are down.
@@ -21,6 +21,7 @@ from native import cache
 from native.cassandra import Cassandra
 from native.cluster import NODES, Cluster, ClusterState
 from native.mongo import Mongo
+from native.mosquitto import Mosquitto
 from native.postgres import Postgres
 from native.redis import Redis
 from native.server import Server
@@ -28,10 +29,11 @@ from native.state import NAMES, Failure, State
 
 T = TypeVar("T")
 CONTROL = Path(__file__).resolve()
-NATIVE: tuple[type[Server], ...] = (Postgres, Cassandra, Redis, Mongo)
+NATIVE: tuple[type[Server], ...] = (Postgres, Cassandra, Redis, Mongo, Mosquitto)
 
 EPILOG = """\
-names: postgres, cassandra, redis, mongo; of the cluster: cassandra-1, cassandra-2, cassandra-3
+names: postgres, cassandra, redis, mongo, mosquitto; of the cluster: cassandra-1, cassandra-2,
+cassandra-3
 
 SERVICES=native in the environment keeps them out of Docker. The settings for the
 application are written to .services/env:  . .services/env
@@ -68,11 +70,13 @@ class Servers:
         self.native = os.environ.get("SERVICES") == "native" or not docker_answers()
         self.all: dict[str, Controlled] = {}
         for made in NATIVE:
-            self.all[made.name] = made(state) if self.native else Container(made.name, state)
+            # Mosquitto asks a server that is a process of this machine, so it is one too.
+            native = self.native or made is Mosquitto
+            self.all[made.name] = made(state) if native else Container(made.name, state)
 
     def up(self, names: Iterable[str]) -> None:
         begun, chosen = time.monotonic(), [self.all[name] for name in names]
-        if self.native:
+        if any(isinstance(server, Server) for server in chosen):
             self.install(chosen)
         versions = at_once(chosen, bring_up)
         self.write_env(versions)

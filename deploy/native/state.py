@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-NAMES = ("postgres", "cassandra", "redis", "mongo")
+NAMES = ("postgres", "cassandra", "redis", "mongo", "mosquitto")
 
 # Below the range the kernel takes outgoing ports from. There, a client that keeps dialling a dead
 # server's port may in the end be connected to itself, and the server finds its port taken.
@@ -48,20 +48,23 @@ class State:
     @cached_property
     def ports(self) -> dict[str, int]:
         path = self.home / "ports.json"
-        if not path.exists():
-            numbers = free_ports(len(self.with_port))
-            ports = dict(zip(self.with_port, numbers, strict=True))
+        ports: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+        new = [name for name in self.with_port if name not in ports]
+        if new:
+            ports |= dict(zip(new, free_ports(len(new)), strict=True))
             path.write_text(json.dumps(ports, indent=2) + "\n")
-        return dict(json.loads(path.read_text()))
+        return ports
 
     @cached_property
     def passwords(self) -> dict[str, str]:
         path = self.home / "passwords.json"
-        if not path.exists():
-            wanted = ("postgres", "redis", "mongo", "secret_key", "api_key_pepper")
-            made = {name: secrets.token_urlsafe(36) for name in wanted}
-            write_private(path, json.dumps(made, indent=2) + "\n")
-        return dict(json.loads(path.read_text()))
+        passwords: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        wanted = ("postgres", "redis", "mongo", "mosquitto", "secret_key", "api_key_pepper")
+        new = [name for name in wanted if name not in passwords]
+        if new:
+            passwords |= {name: secrets.token_urlsafe(36) for name in new}
+            write_private(path, json.dumps(passwords, indent=2) + "\n")
+        return passwords
 
     def pid_file(self, name: str) -> Path:
         return self.home / "pids" / name
@@ -105,6 +108,8 @@ class State:
             }
         if name == "redis":
             return {"REDIS_URL": f"redis://:{password}@{address}/0"}
+        if name == "mosquitto":
+            return {"MQTT_URL": f"mqtt://bridge:{password}@{address}"}
         return {
             "MONGODB_URI": f"mongodb://iotflow:{password}@{address}/iotflow?authSource=admin",
             "MONGODB_DATABASE": "iotflow",
