@@ -4,6 +4,7 @@ A check may raise StoreAway or DatabaseError: what it needs is away or has no ta
 checks before it say.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 
 from django.conf import settings as django_settings
@@ -11,6 +12,7 @@ from django.core.checks import WARNING as SERIOUS
 from django.core.checks import Tags, run_checks
 from django.db import DatabaseError
 
+from devices import notices
 from events import outbox
 from events.audit.diagnosis import audit
 from events.models import Outbox
@@ -22,8 +24,10 @@ from iotflow.lib.errors import StoreAway
 from iotflow.lib.findings import Finding, Level, ok, problem, warning
 from iotflow.versions import versions
 from telemetry import diagnosis
+from telemetry.mqtt import figures
 
 OUTBOX_SECONDS = 60
+NOTICE_SECONDS = 60
 NAMED = 5
 NAMES = {
     "database": "The database (DATABASE_URL)",
@@ -88,6 +92,28 @@ def events() -> Iterator[Finding]:
         )
 
 
+def broker() -> Iterator[Finding]:
+    """Whether bridges are there, and the broker has been told what it has to know."""
+    if not django_settings.MQTT_URL:
+        yield ok("No broker is named (MQTT_URL).")
+        return
+    now = time.time()
+    there = {name: one for name, one in figures.bridges().items() if one.is_there(now)}
+    if there:
+        yield ok(f"Connected to the broker: {', '.join(sorted(there))}.")
+    else:
+        yield warning(
+            "No bridge is connected to the broker, or Redis does not tell of it.",
+            "Run `python manage.py mqtt_bridge`; its log says why it cannot connect.",
+        )
+    oldest = notices.oldest()
+    if oldest is not None and now - oldest.timestamp() > NOTICE_SECONDS:
+        yield warning(
+            f"The broker has not been told of a device for {now - oldest.timestamp():,.0f} s.",
+            "A bridge tells it: revoked keys may still be connected, configurations are old.",
+        )
+
+
 CHECKS: dict[str, Check] = {
     "settings": settings,
     "stores": stores,
@@ -103,6 +129,7 @@ CHECKS: dict[str, Check] = {
     "events": events,
     "audit": audit,
     "deletions": diagnosis.waiting,
+    "broker": broker,
 }
 
 

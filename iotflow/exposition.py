@@ -23,6 +23,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.utils import floatToGoString
 
+from devices import notices
 from devices.tally import tally
 from events import outbox
 from events.models import Outbox
@@ -30,6 +31,7 @@ from iotflow import __version__, worker
 from iotflow.lib import metrics, siblings
 from iotflow.lib.metrics import Cells, Family, Histogram, Labels
 from iotflow.lib.siblings import Numbers
+from telemetry.mqtt import figures
 
 ASK_SECONDS = 1.0
 Question = Callable[[], Iterable[Metric]]
@@ -138,7 +140,48 @@ def _jobs() -> Iterator[Metric]:
     yield from (succeeded, took)
 
 
-QUESTIONS: tuple[Question, ...] = (_outbox, _devices, _jobs)
+def _bridges() -> Iterator[Metric]:
+    settled = CounterMetricFamily(
+        "iotflow_mqtt_messages",
+        "MQTT messages, by what became of them.",
+        labels=["bridge", "outcome"],
+    )
+    counts = {
+        name: CounterMetricFamily(f"iotflow_mqtt_{name}", about, labels=["bridge"])
+        for name, about in (
+            ("retries", "Batches begun again, for a store was away."),
+            ("dropped", "Messages that the broker says it dropped."),
+        )
+    }
+    states = {
+        name: GaugeMetricFamily(f"iotflow_mqtt_{name}", about, labels=["bridge"])
+        for name, about in (
+            ("held_messages", "Messages that a bridge has not acknowledged yet."),
+            ("connected", "1 while it is connected to the broker."),
+            ("noted_timestamp_seconds", "When it was last heard of."),
+        )
+    }
+    for name, one in figures.bridges().items():
+        for outcome, count in one.settled.items():
+            settled.add_metric([name, outcome], count)
+        counts["retries"].add_metric([name], one.retries)
+        counts["dropped"].add_metric([name], one.dropped)
+        states["held_messages"].add_metric([name], one.held)
+        states["connected"].add_metric([name], one.is_connected)
+        states["noted_timestamp_seconds"].add_metric([name], one.noted)
+    yield from (settled, *counts.values(), *states.values())
+
+
+def _notices() -> Iterator[Metric]:
+    oldest = notices.oldest()
+    yield GaugeMetricFamily(
+        "iotflow_mqtt_notice_age_seconds",
+        "How long the oldest notice for the broker has waited.",
+        0.0 if oldest is None else max(0.0, time.time() - oldest.timestamp()),
+    )
+
+
+QUESTIONS: tuple[Question, ...] = (_outbox, _devices, _jobs, _bridges, _notices)
 _pool = ThreadPoolExecutor(max_workers=len(QUESTIONS), thread_name_prefix="scrape")
 _asked: dict[Question, Future[list[Metric]]] = {}
 

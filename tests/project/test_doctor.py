@@ -18,8 +18,8 @@ from django.db import DatabaseError, connections
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
-from devices import presence
-from devices.models import Device
+from devices import notices, presence
+from devices.models import BrokerNotice, Device
 from events import log, outbox
 from events.kinds import Kind
 from events.models import EventLog, Outbox
@@ -29,6 +29,8 @@ from iotflow.lib.findings import ok, problem
 from iotflow.lib.redis import redis
 from telemetry import diagnosis, latest
 from telemetry.models import DeviceData, Erasure
+from telemetry.mqtt import figures
+from telemetry.mqtt.figures import Figures
 from tests.environment import CHOICES, ROOT, STORES
 
 
@@ -116,6 +118,22 @@ def test_erasures_that_wait_for_long_are_told():
     assert [level for level, _ in of("deletions")] == ["ok", "ok"]
     Erasure.objects.update(requested_at=timezone.now() - timedelta(hours=1))
     assert [level for level, _ in of("deletions")] == ["warning", "ok"]
+
+
+class TestBroker:
+    def test_where_none_is_named_there_is_nothing_to_say(self):
+        assert of("broker") == [("ok", "No broker is named (MQTT_URL).")]
+
+    def test_a_bridge_that_is_missing_and_a_notice_that_waits_are_told(self, settings, sensor):
+        settings.MQTT_URL = "mqtt://bridge:word@localhost"
+        assert [level for level, _ in of("broker")] == ["warning"]
+        figures.note("bridge", Figures(is_connected=True))
+        assert of("broker") == [("ok", "Connected to the broker: bridge.")]
+        notices.keys_ended([sensor.id])
+        BrokerNotice.objects.update(created_at=timezone.now() - timedelta(minutes=2))
+        (_, _), (level, what) = of("broker")
+        assert level == "warning"
+        assert "has not been told of a device for 12" in what
 
 
 # --- Versions and clocks --------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from iotflow import exposition
 from iotflow.lib import metrics, siblings
 from iotflow.worker import Worker
+from telemetry.mqtt import figures
+from telemetry.mqtt.figures import Figures
 from tests.environment import ROOT
 from tests.project.test_worker import run_due
 
@@ -101,6 +103,11 @@ def test_it_is_read_and_not_redirected_to_https(settings):
 
 
 # --- What is there ------------------------------------------------------------------------------
+BRIDGE = {  # what only a bridge counts
+    *("iotflow_mqtt_connected", "iotflow_mqtt_dropped_total", "iotflow_mqtt_held_messages"),
+    *("iotflow_mqtt_messages_total", "iotflow_mqtt_noted_timestamp_seconds"),
+    "iotflow_mqtt_retries_total",
+}
 FAULTS = {  # which nothing but a fault makes more of
     "iotflow_breaker_refusals_total",
     "iotflow_rewritten_batches_total",
@@ -124,7 +131,23 @@ def test_every_documented_family_is_there_after_traffic_and_no_other(
     text = Client().get("/metrics").content.decode()
     assert set(TYPE.findall(text)) == documented()
     found = {re.sub("_(bucket|count|sum)$", "", name) for name in scraped()}
-    assert documented() - found <= FAULTS
+    assert documented() - found <= FAULTS | BRIDGE
+
+
+def test_what_a_bridge_notes_is_told(scraped):
+    figures.note(
+        "bridge", Figures(is_connected=True, held=3, settled={"stored": 7}, retries=1, dropped=2)
+    )
+    found = scraped()
+    assert value(found, "iotflow_mqtt_messages_total", bridge="bridge", outcome="stored") == 7
+    for name, number in (
+        ("connected", 1),
+        ("held_messages", 3),
+        ("retries_total", 1),
+        ("dropped_total", 2),
+    ):
+        assert value(found, f"iotflow_mqtt_{name}", bridge="bridge") == number
+    assert time.time() - value(found, "iotflow_mqtt_noted_timestamp_seconds", bridge="bridge") < 60
 
 
 def test_a_submission_a_batch_and_a_refusal_are_counted_once(scraped, sensor, anybody):
