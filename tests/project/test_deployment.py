@@ -12,7 +12,7 @@ from tests.environment import ROOT
 
 COMPOSE = [ROOT / "docker-compose.yml", ROOT / "deploy" / "compose.ha.yml"]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
-DEPLOYMENTS = ("web", "worker")
+DEPLOYMENTS = ("web", "worker", "bridge")
 
 
 # --- Compose --------------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ def test_what_kubernetes_does_not_know_is_found():
 
 
 def test_pods_run_without_rights_and_cannot_write_to_their_image():
-    assert {name for name, _ in pods()} == {"web", "worker", "setup"}
+    assert {name for name, _ in pods()} == {"web", "worker", "bridge", "setup"}
     for name, template in pods():
         pod = template["spec"]
         assert pod["automountServiceAccountToken"] is False, name
