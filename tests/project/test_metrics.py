@@ -16,6 +16,7 @@ from iotflow.worker import Worker
 from telemetry.mqtt import figures
 from telemetry.mqtt.figures import Figures
 from tests.environment import ROOT
+from tests.listening import once
 from tests.project.test_worker import run_due
 
 TOKEN = "scrape-scrape-scrape"
@@ -131,6 +132,7 @@ def test_every_documented_family_is_there_after_traffic_and_no_other(
     batch = {"readings": [{"data": {"a": n}, "timestamp": f"-{n}s"} for n in range(1, 4)]}
     assert sensor.api.post("/telemetry/batch", batch).status == 201
     assert alice.api.get(f"/telemetry/{sensor.id}/latest").status == 200
+    once(f"/telemetry/{sensor.id}/stream", alice.api, "0")
     run_due(Worker(), time.monotonic())
     text = Client().get("/metrics").content.decode()
     assert set(TYPE.findall(text)) == documented()
