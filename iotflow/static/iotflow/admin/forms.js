@@ -9,3 +9,11 @@ document.addEventListener("submit", (event) => {
 document.addEventListener("focusin", ({ target }) => {
   if (target.matches("[data-select]")) target.select();
 });
+
+// What Select2 puts in the place of a field has no name for who cannot see its label.
+window.addEventListener("load", () => {
+  for (const field of document.querySelectorAll("select.select2-hidden-accessible")) {
+    const label = document.querySelector(`label[for="${CSS.escape(field.id)}"]`);
+    document.getElementById(`select2-${field.id}-container`)?.setAttribute("aria-label", label?.textContent.trim() ?? field.name);
+  }
+});
