@@ -69,7 +69,8 @@ class Changes:
         if alert is None:  # somebody has resolved it
             return
         close(alert, to_datetime(time), "cleared", SYSTEM)
-        alert.document["payload"]["cleared"] = {"time": format_ms(time), "value": value}
+        quoted = alert.document["payload"]
+        quoted["cleared"] = {"time": format_ms(time), "value": value}
         self._changed[alert.pk] = alert
         self._events.append(
             _event(Kind.ALERT_CLEARED, alert, SYSTEM, **_of_value(alert, time, value))

@@ -68,13 +68,14 @@ def _bodies(
     alerts: dict[str, "LiveAlert"], events: Sequence[Document]
 ) -> Iterator[tuple[str, int, dict[str, Any]]]:
     """Each transition as it is told; an alert's last ones are the last of its history."""
-    left = Counter(event["payload"]["alert_id"] for event in events)
-    for event in events:
-        alert_id = event["payload"]["alert_id"]
+    told = [(event, event["payload"]) for event in events]
+    left = Counter(payload["alert_id"] for _, payload in told)
+    for event, payload in told:
+        alert_id = payload["alert_id"]
         document = alerts[alert_id].document
         entry = document["history"][-left[alert_id]]
         left[alert_id] -= 1
-        more = {"value": event["payload"]["value"]} if "value" in event["payload"] else {}
+        more = {"value": payload["value"]} if "value" in payload else {}
         if entry["what"] == "commented":
             more["comment"] = document["comments"][-1]["text"]
         transition = {name: value for name, value in entry.items() if name not in ("time", "what")}

@@ -64,8 +64,10 @@ class Wire:
         answer = HTTPResponse(connection, method=attack.method)
         try:
             answer.begin()
-            answer.read()
-            if answer.will_close:
+            goes_on = answer.headers.get_content_type() == "text/event-stream"
+            if not goes_on:
+                answer.read()
+            if goes_on or answer.will_close:
                 self.close()
             return answer.status
         finally:

@@ -100,16 +100,16 @@ def test_no_page_reads_all_there_is(site, fleet, happened):
     devices, events = "devices/device/", "events/eventlog/"
     last = (timezone.now() - timedelta(days=19, hours=23)).strftime("%Y-%m-%dT%H:%M:%SZ")
     pages = [
-        Page("", 5, 23),
+        Page("", 7, 23),
         Page(devices, 4),
         Page(f"{devices}?status__exact=inactive&device_type=gateway", 4),
         Page(f"{devices}?presence=never", 4),
         Page(f"{devices}?q=room+17", 5),
         Page(f"{devices}?q=Device+0777", 5),
         Page(f"{devices}?p=500", 4),
-        Page(f"{devices}{fleet['device']}/overview/", 5),
-        Page(f"{devices}{fleet['device']}/telemetry/", 5),
-        Page(f"{devices}{fleet['device']}/events/", 5, 6),
+        Page(f"{devices}{fleet['device']}/overview/", 8),
+        Page(f"{devices}{fleet['device']}/telemetry/", 7),
+        Page(f"{devices}{fleet['device']}/events/", 7, 6),
         Page(f"devices/devicegroup/{fleet['group']}/latest/", 6),
         Page(events, 2, 5),
         Page(f"{events}?start_time=-30d&severity=error", 2, 6),
