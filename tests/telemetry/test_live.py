@@ -316,7 +316,8 @@ def test_staffs_session_listens_until_it_ends(staff, sensor):
     reading.start()
     browser.logout()
     one.until(lambda: ended(one), 6)
-    answer.close()
+    reading.join(10)  # to its end, at which the client closes it
+    assert not reading.is_alive()
 
 
 def test_errors_are_json_whatever_is_accepted(anybody, sensor):

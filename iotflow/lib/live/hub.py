@@ -77,7 +77,11 @@ class Hub:
             finally:
                 connections.close_all()
 
-        return await self.loop.run_in_executor(self._pool, run)
+        try:
+            done = self.loop.run_in_executor(self._pool, run)
+        except RuntimeError:  # the threads take no more: the process ends
+            raise asyncio.CancelledError from None
+        return await done
 
     # --- What comes -----------------------------------------------------------------------------
     async def _read(self) -> None:
