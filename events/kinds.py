@@ -63,7 +63,7 @@ class Kind(models.TextChoices):
     NOTIFICATION_CHANNEL_CREATED = "notification_channel.created"
     NOTIFICATION_CHANNEL_CONFIRMED = "notification_channel.confirmed"
     NOTIFICATION_CHANNEL_CHANGED = "notification_channel.changed"
-    NOTIFICATION_CHANNEL_SECRET_ROTATED = "notification_channel.secret_rotated"  # noqa: S105
+    NOTIFICATION_CHANNEL_SECRET_ROTATED = "notification_channel.secret_rotated"  # noqa: S105  # pragma: allowlist secret
     NOTIFICATION_CHANNEL_DELETED = "notification_channel.deleted"
     NOTIFICATION_REPLAYED = "notification.replayed"
     NOTIFICATION_GIVEN_UP = "notification.given_up"

@@ -41,7 +41,7 @@ SENSELESS = [
     "https:///path",
     "//example.org/",
     "example.org",
-    "https://user:pass@example.org/",
+    "https://user:pass@example.org/",  # pragma: allowlist secret
     "https://example.org:22/",
     "https://example.org:0/",
     "https://example.org:99999/",
