@@ -63,6 +63,12 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
             case.query = {**(case.query or {}), "seconds": 0}
 
 
+@schemathesis.deserializer("text/event-stream")
+def as_text(context: Any, response: Any) -> str:
+    """As the schema describes it: OpenAPI 3.1 knows no items of a stream."""
+    return response.content.decode()
+
+
 @schemathesis.hook
 def after_call(context: Any, case: Any, response: Any) -> None:
     LOG.write(f"{case.operation.label}\t{response.status_code}\n")
