@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Subquery
+from django.db.models import Exists, OuterRef, QuerySet, Subquery
 from django.utils import timezone
 
 from devices.models import Device, PresenceChange
@@ -88,9 +88,8 @@ def _seed() -> None:
     with redis() as client:
         if client.exists(marker):
             return
-        newest = PresenceChange.objects.filter(device=OuterRef("pk")).order_by("-at")
-        devices = Device.objects.annotate(was_online=Subquery(newest.values("is_online")[:1]))
-        rows = devices.filter(was_online=True).exclude(online_until=None).order_by()
+        devices = _with_newest("is_online").filter(newest_is_online=True)
+        rows = devices.exclude(online_until=None).order_by()
         for chunk in batched(rows.values_list("pk", "online_until").iterator(), SEEDED_AT_ONCE):
             deadlines = {pk: to_ms(until) for pk, until in chunk if until}
             client.zadd(deadlines_key(), deadlines, nx=True)
@@ -102,12 +101,7 @@ def _carry(flips: Sequence[Flip]) -> None:
     by_device: dict[int, list[Flip]] = defaultdict(list)
     for flip in flips:
         by_device[flip.device_id].append(flip)
-    newest = PresenceChange.objects.filter(device=OuterRef("pk")).order_by("-at")
-    devices = Device.objects.filter(pk__in=by_device).annotate(
-        was_online=Subquery(newest.values("is_online")[:1]),
-        changed_at=Subquery(newest.values("at")[:1]),
-        place=Subquery(newest.values("place")[:1]),
-    )
+    devices = _with_newest("is_online", "at", "place").filter(pk__in=by_device)
     changes = [
         change
         for device in devices.order_by("pk")
@@ -117,11 +111,19 @@ def _carry(flips: Sequence[Flip]) -> None:
     log.record_all([_event(change) for change in changes])
 
 
+def _with_newest(*fields: str) -> QuerySet[Any]:
+    """The devices with these fields of their newest change, as `newest_…`; None without one."""
+    newest = PresenceChange.objects.filter(device=OuterRef("pk")).order_by("-at")
+    return Device.objects.annotate(
+        **{f"newest_{name}": Subquery(newest.values(name)[:1]) for name in fields}
+    )
+
+
 def _changes(device: Any, flips: Sequence[Flip]) -> Iterator[PresenceChange]:
     """What the flips change of what is known of the device, in their order."""
-    is_online, changed_at = bool(device.was_online), device.changed_at
+    is_online, changed_at = bool(device.newest_is_online), device.newest_at
     for flip, following in zip_longest(flips, flips[1:]):
-        if flip.place <= (device.place or 0) or flip.is_online == is_online:
+        if flip.place <= (device.newest_place or 0) or flip.is_online == is_online:
             continue
         at = flip.at
         if not flip.is_online and _was_heard_apart(device, flip, following):
@@ -182,16 +184,20 @@ class Uptime:
 
 
 def uptime(device: Device, start: datetime, end: datetime, limit: int) -> Uptime:
-    """From `start` to `end`, or to now; with at most `limit` changes. Two queries, flat memory."""
+    """From `start` to `end`, or to now; with at most `limit` changes, for which it asks again."""
     end = min(end, timezone.now())
-    found, changes = Uptime(), device.presence_changes.filter(at__lte=end)
-    before = changes.filter(at__lte=start).order_by("-at").first()
-    is_online, since = (before.is_online if before else None), start
-    within = changes.filter(at__gt=start)
-    for at, state in within.order_by("at").values_list("at", "is_online").iterator():
-        found.add(is_online, at - since)
-        is_online, since = state, at
-        found.count += 1
+    before = device.presence_changes.filter(at__lte=start).order_by("-at").values("pk")[:1]
+    within = device.presence_changes.filter(at__gt=start, at__lte=end)
+    known = device.presence_changes.filter(pk__in=before) | within
+    found = Uptime()
+    is_online: bool | None = None
+    since = start
+    for at, state in known.order_by("at").values_list("at", "is_online").iterator():
+        if at > start:
+            found.add(is_online, at - since)
+            found.count += 1
+            since = at
+        is_online = state
     found.add(is_online, max(end - since, timedelta(0)))
     found.changes = list(within.order_by("-at")[:limit])
     return found
