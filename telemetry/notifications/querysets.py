@@ -39,9 +39,12 @@ class Deliveries(models.QuerySet[Any]):
         return self.filter(status="waiting")
 
     def ready(self, now: datetime) -> "Deliveries":
-        """Those that may be sent now: of an alert none before the one that came before it."""
+        """Those that may be sent now: of an alert none before the one that came before it.
+
+        What was refused before comes after what has waited since: it holds up no other alert.
+        """
         before = self.model._default_manager.waiting().filter(
             channel=OuterRef("channel"), alert_id=OuterRef("alert_id"), seq__lt=OuterRef("seq")
         )
         found = self.waiting().filter(~Exists(before), next_try__lte=now)
-        return found.order_by("created_at", "seq")
+        return found.order_by("next_try", "created_at", "seq")
