@@ -27,6 +27,7 @@ from events.sinks import Document
 from iotflow.lib.errors import Conflict, StoreAway
 from iotflow.lib.timeparse import format_datetime, format_ms, to_datetime
 from telemetry.alerting import machine
+from telemetry.alerting.machine import Seen, Silence
 from telemetry.alerting.models import AlertRule, LiveAlert
 from telemetry.notifications import queue
 
@@ -51,30 +52,25 @@ class Changes:
         self._changed: dict[uuid.UUID, LiveAlert] = {}
         self._events: list[Document] = []
 
-    def raise_(self, rule: AlertRule, device: Device, time: int, value: float | None) -> None:
-        """Open an alert, if none is: at the `time` of a reading, in ms, with its `value`."""
+    def raise_(self, rule: AlertRule, device: Device, seen: Seen | Silence) -> None:
+        """Open an alert, if none is, for what was seen."""
         pair = rule.pk, device.pk
         if pair in self._open:
             return
-        alert = raised(rule, device, time, value)
+        alert = raised(rule, device, seen)
         self._open[pair] = alert
         self._new.append(alert)
-        self._events.append(
-            _event(Kind.ALERT_RAISED, alert, SYSTEM, **_of_value(alert, time, value))
-        )
+        self._events.append(_event(Kind.ALERT_RAISED, alert, SYSTEM, **_of_value(alert, seen)))
 
-    def clear(self, pair: tuple[int, int], time: int, value: float | None) -> None:
+    def clear(self, pair: tuple[int, int], seen: Seen | Silence) -> None:
         """Close what is open, because it is fine again."""
         alert = self._open.pop(pair, None)
         if alert is None:  # somebody has resolved it
             return
-        close(alert, to_datetime(time), "cleared", SYSTEM)
-        quoted = alert.document["payload"]
-        quoted["cleared"] = {"time": format_ms(time), "value": value}
+        close(alert, to_datetime(seen.time), "cleared", SYSTEM)
+        alert.document["payload"]["cleared"] = _quoted(seen)
         self._changed[alert.pk] = alert
-        self._events.append(
-            _event(Kind.ALERT_CLEARED, alert, SYSTEM, **_of_value(alert, time, value))
-        )
+        self._events.append(_event(Kind.ALERT_CLEARED, alert, SYSTEM, **_of_value(alert, seen)))
 
     def save(self) -> None:
         new = {alert.pk for alert in self._new}
@@ -84,9 +80,9 @@ class Changes:
         _tell([*self._new, *self._changed.values()], self._events)
 
 
-def raised(rule: AlertRule, device: Device, time: int, value: float | None) -> LiveAlert:
+def raised(rule: AlertRule, device: Device, seen: Seen | Silence) -> LiveAlert:
     """A new alert, not stored."""
-    moment, alert_id = to_datetime(time), uuid.uuid4()
+    moment, alert_id = to_datetime(seen.time), uuid.uuid4()
     document: Document = {
         "id": str(alert_id),
         "seq": 1,
@@ -99,15 +95,15 @@ def raised(rule: AlertRule, device: Device, time: int, value: float | None) -> L
         "measurement": rule.measurement,
         "severity": rule.severity,
         "status": Status.RAISED.value,
-        "message": _message(rule, device, value),
+        "message": _message(rule, device, seen),
         "raised_at": moment.isoformat(),
         "acknowledged_at": None,
         "resolved_at": None,
         "resolution": None,
         "assignee": None,
         "comments": [],
-        "history": [{"seq": 1, "time": format_ms(time), "what": "raised", "actor": SYSTEM}],
-        "payload": {"rule": rule.quoted(), "raised": {"time": format_ms(time), "value": value}},
+        "history": [{"seq": 1, "time": format_ms(seen.time), "what": "raised", "actor": SYSTEM}],
+        "payload": {"rule": rule.quoted(), "raised": _quoted(seen)},
     }
     return LiveAlert(
         id=alert_id,
@@ -119,12 +115,18 @@ def raised(rule: AlertRule, device: Device, time: int, value: float | None) -> L
     )
 
 
-def _message(rule: AlertRule, device: Device, value: float | None) -> str:
+def _quoted(seen: Seen | Silence) -> Document:
+    """What an alert tells of a value, and why it is anomalous, where it is."""
+    why = seen.verdict._asdict() if seen.verdict else {}
+    return {"time": format_ms(seen.time), "value": seen.value, **why}
+
+
+def _message(rule: AlertRule, device: Device, seen: Seen | Silence) -> str:
     what = rule.measurement
     if rule.aggregation:
         what = f"{rule.get_window_display()} {rule.aggregation} of {what}"
-    if value is not None:
-        what = f"{what} is {value:g}"
+    if seen.value is not None:
+        what = f"{what} is {seen.value:g}"
     match rule.kind:
         case machine.Kind.ABOVE:
             why = f"{what}, above {rule.threshold:g}"
@@ -136,6 +138,9 @@ def _message(rule: AlertRule, device: Device, value: float | None) -> str:
             why = f"{what}, and changes faster than {rule.threshold:g} a second"
         case machine.Kind.FLAPPING:
             why = f"{what}, and changed over {rule.threshold:g} times in {rule.within_seconds:,} s"
+        case machine.Kind.ANOMALY if seen.verdict:
+            score, expected, spread = seen.verdict
+            why = f"{what}, where {expected:g} ± {spread:.2g} is usual: a score of {score:.3g}"
         case _:
             why = f"no reading for {rule.silence_seconds:,} seconds"
     return f"{device.name}: {why}"[: log.MESSAGE_MAX]
@@ -285,11 +290,11 @@ def _try_deliver(ids: Sequence[uuid.UUID]) -> None:
         logger.info("%d alert(s) wait for the collection", len(ids))
 
 
-def _of_value(alert: LiveAlert, time: int, value: float | None) -> dict[str, Any]:
+def _of_value(alert: LiveAlert, seen: Seen | Silence) -> dict[str, Any]:
     return {
         "measurement": alert.document["measurement"],
-        "value": value,
-        "time": format_ms(time),
+        "value": seen.value,
+        "time": format_ms(seen.time),
     }
 
 

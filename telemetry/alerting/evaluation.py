@@ -18,7 +18,7 @@ from iotflow.lib.errors import StoreAway, as_store_away
 from iotflow.lib.metrics import Counter, Figure
 from iotflow.lib.redis import redis
 from telemetry.alerting import sieve
-from telemetry.alerting.machine import Phase
+from telemetry.alerting.machine import Phase, Seen
 from telemetry.alerting.models import AlertRule
 from telemetry.alerting.sieve import Decided, Due
 from telemetry.alerting.walk import Pair, Walk
@@ -169,7 +169,7 @@ def _transact(part: Sequence[Waiting]) -> list[Decided]:
             left.append(one)
     walk.begin(by_pair)
     for pair, waiting in by_pair.items():
-        walk.take(pair, [(one.reading.time, one.due.check.value) for one in waiting])
+        walk.take(pair, [Seen(one.reading.time, one.due.check.value) for one in waiting])
     walk.save()
     return [*_settled(walk, by_pair), *_freed(left)]
 

@@ -5,10 +5,10 @@ threshold itself. All times are those of the readings, in ms since 1970; the tim
 up of a window is its end.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db.models import TextChoices
 
@@ -26,11 +26,13 @@ class Kind(TextChoices):
     RATE = "rate"  # of change, up or down, per second
     FLAPPING = "flapping"  # too many changes in a while
     ABSENCE = "absence"  # of any reading
+    ANOMALY = "anomaly"  # a window unlike those before
 
 
 # Kinds that take the values before one to tell what it is.
 RELATIVE = frozenset({Kind.RATE, Kind.FLAPPING})
 CHANGES_MAX = 100  # what a rule about flapping may bear, and what is remembered for it
+SCORE_MAX = 1_000_000  # of an anomaly
 
 
 class Level(IntEnum):
@@ -57,8 +59,9 @@ class Change(TextChoices):
 class Rule:
     """A rule as evaluation knows it; `version` is another when it is not the same condition.
 
-    `threshold` is per second where `kind` is a rate, and a number of changes `within` so long where
-    it is flapping. Times in ms; muted from `muted_from` to before `muted_until`, since 1970.
+    `threshold` is per second where `kind` is a rate, a number of changes `within` so long where it
+    is flapping, and the score of a Verdict where it is an anomaly. Times in ms; muted from
+    `muted_from` to before `muted_until`, since 1970.
     """
 
     id: int
@@ -78,7 +81,7 @@ class Rule:
     muted_until: int = 0
 
     def level(self, value: float) -> Level:
-        """Of a value, a rate or a number of changes, whichever the rule is about."""
+        """Of a value, a rate, a number of changes or a score, whichever the rule is about."""
         match self.kind:
             case Kind.BELOW:
                 return _level(self.threshold - value, self.hysteresis)
@@ -107,7 +110,8 @@ def _level(excess: float, hysteresis: float) -> Level:
 class Stand(NamedTuple):
     """How a rule stands with a device. `since` is when it began to be pending or to clear; `time`
     and `value` are of the newest value it has seen. `changes`: when the value became another one,
-    the newest CHANGES_MAX + 1 times, where the rule is about flapping.
+    the newest CHANGES_MAX + 1 times, where the rule is about flapping. `usual`: what it takes for
+    usual (telemetry.alerting.anomaly), where it is about anomalies.
     """
 
     phase: str = Phase.NORMAL
@@ -115,9 +119,34 @@ class Stand(NamedTuple):
     time: int | None = None
     value: float | None = None
     changes: Sequence[int] = ()
+    usual: Mapping[str, Any] | None = None
 
     def is_late(self, time: int) -> bool:
         return self.time is not None and time <= self.time
+
+
+class Verdict(NamedTuple):
+    """`score`: from 0 to SCORE_MAX, how many times `spread` a value is off what was `expected`."""
+
+    score: float
+    expected: float
+    spread: float
+
+
+class Seen(NamedTuple):
+    """A value and its time; with the verdict where it is that which the rule looks at."""
+
+    time: int
+    value: float
+    verdict: Verdict | None = None
+
+
+class Silence(NamedTuple):
+    """When it began, or ended."""
+
+    time: int
+    value: None = None
+    verdict: None = None
 
 
 def number(value: Value) -> float | None:
@@ -132,7 +161,7 @@ def step(rule: Rule, stand: Stand, time: int, value: float) -> tuple[Stand, Chan
     changes = _changes(rule, stand, time, value)
     level = _seen(rule, stand, changes, time, value)
     phase, since, change = moved(rule, stand, level, time)
-    return Stand(phase, since, time, value, changes), change
+    return Stand(phase, since, time, value, changes, stand.usual), change
 
 
 def _seen(rule: Rule, stand: Stand, changes: Sequence[int], time: int, value: float) -> Level:

@@ -191,6 +191,7 @@ class AlertState(models.Model):
     last_ms = models.BigIntegerField(null=True)
     last_value = models.FloatField(null=True)
     changes = models.JSONField(default=list)
+    usual = models.JSONField(null=True)
 
     class Meta:
         constraints = [
@@ -202,7 +203,7 @@ class AlertState(models.Model):
 
     @classmethod
     def of(cls, rule_id: int, device_id: int, stand: Stand) -> "AlertState":
-        phase, since, time, value, changes = stand
+        phase, since, time, value, changes, usual = stand
         return cls(
             rule_id=rule_id,
             device_id=device_id,
@@ -211,11 +212,14 @@ class AlertState(models.Model):
             last_ms=time,
             last_value=value,
             changes=list(changes),
+            usual=usual,
         )
 
     @property
     def stand(self) -> Stand:
-        return Stand(self.phase, self.since, self.last_ms, self.last_value, self.changes)
+        return Stand(
+            self.phase, self.since, self.last_ms, self.last_value, self.changes, self.usual
+        )
 
 
 class LiveAlert(models.Model):

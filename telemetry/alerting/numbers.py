@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from telemetry.alerting.machine import CHANGES_MAX, Kind
+from telemetry.alerting.machine import CHANGES_MAX, RELATIVE, SCORE_MAX, Kind
 from telemetry.readings import NAME, Errors
 
 NEEDED = {
@@ -13,9 +13,11 @@ NEEDED = {
     Kind.RATE: ("threshold",),
     Kind.FLAPPING: ("threshold", "within_seconds"),
     Kind.ABSENCE: ("expected_seconds", "missed"),
+    Kind.ANOMALY: ("threshold",),
 }
 ALL = ("threshold", "low", "high", "within_seconds", "expected_seconds", "missed")
-SUMMED_UP = (Kind.ABOVE, Kind.BELOW, Kind.OUTSIDE)  # kinds that may be about an aggregation
+# Kinds that may be about an aggregation; the last one is about nothing else.
+SUMMED_UP = (Kind.ABOVE, Kind.BELOW, Kind.OUTSIDE, Kind.ANOMALY)
 
 
 def faults(kind: str, value: Callable[[str], Any]) -> Errors:
@@ -38,6 +40,8 @@ def faults(kind: str, value: Callable[[str], Any]) -> Errors:
 def _window_faults(kind: str, value: Callable[[str], Any]) -> Errors:
     if value("aggregation") and kind not in SUMMED_UP:
         return {"aggregation": [f"A rule of kind “{kind}” has none."]}
+    if kind == Kind.ANOMALY and not value("aggregation"):
+        return {"aggregation": [f"A rule of kind “{kind}” needs it."]}
     if bool(value("aggregation")) != bool(value("window")):
         name = "window" if value("aggregation") else "aggregation"
         return {name: ["An aggregation needs its window, and a window its aggregation."]}
@@ -57,6 +61,8 @@ def _band_faults(kind: str, value: Callable[[str], Any]) -> Errors:
             return {"hysteresis": ["At most half of the band, or nothing would ever be fine."]}
     if kind == Kind.FLAPPING and not 1 <= value("threshold") <= CHANGES_MAX:
         return {"threshold": [f"From 1 to {CHANGES_MAX} changes."]}
-    if kind in (Kind.RATE, Kind.FLAPPING) and value("threshold") < hysteresis:
+    if kind == Kind.ANOMALY and not 1 <= value("threshold") <= SCORE_MAX:
+        return {"threshold": [f"A score from 1 to {SCORE_MAX:,}."]}
+    if kind in (*RELATIVE, Kind.ANOMALY) and value("threshold") < hysteresis:
         return {"hysteresis": ["At most the threshold, or nothing would ever be fine."]}
     return {}

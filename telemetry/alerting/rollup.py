@@ -5,16 +5,17 @@ measurement is not looked at.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from django.db import transaction
 
 from devices.models import Device
 from iotflow.lib.timeparse import now_ms, to_ms
 from telemetry.aggregates import FROM_SUMMARIES
-from telemetry.alerting.machine import number
+from telemetry.alerting import anomaly
+from telemetry.alerting.machine import Kind, Seen, number
 from telemetry.alerting.models import AlertRule, AlertState, Window
-from telemetry.alerting.walk import Walk
+from telemetry.alerting.walk import Pair, Walk
 from telemetry.rollups import CLOSE_MS
 from telemetry.stores import rollup_store
 
@@ -46,24 +47,57 @@ def _look(rule: AlertRule, devices: Sequence[Device]) -> int:
         for pk, progress in rollup_store().progress(behind).items()
     }
     ranges = {pk: (start, stop) for pk, (start, stop) in ranges.items() if start < stop}
-    return _compare(rule, devices, ranges) if ranges else 0
+    new = ranges.keys() - seen.keys()
+    return _compare(rule, devices, ranges, new) if ranges else 0
 
 
-def _compare(rule: AlertRule, devices: Sequence[Device], ranges: Ranges) -> int:
-    values = {pk: list(_values(rule, pk, *span)) for pk, span in ranges.items()}
+def _compare(
+    rule: AlertRule, devices: Sequence[Device], ranges: Ranges, new: Container[int]
+) -> int:
+    past = _learned(rule)
+    values = {
+        pk: list(_values(rule, pk, start - past if pk in new else start, stop))
+        for pk, (start, stop) in ranges.items()
+    }
     condition = rule.condition()
     with transaction.atomic():
         walk = Walk(AlertRule.objects.locked().filter(pk=rule.pk, enabled=True), devices)
         walk.begin([(rule.pk, pk) for pk in ranges if walk.knows(condition, pk)])
         for pair in walk.pairs:
-            walk.take(pair, values[pair[1]])
-            walk.reach(pair, ranges[pair[1]][1])
+            start, stop = ranges[pair[1]]
+            seen = values[pair[1]]
+            if rule.kind == Kind.ANOMALY:
+                judged = _judged(walk, pair, Window(rule.window).length, seen)
+                seen = [one for one in judged if one.time > start]
+            walk.take(pair, seen)
+            walk.reach(pair, stop)
         walk.save()
     return len(ranges)
 
 
-def _values(rule: AlertRule, device_id: int, start: int, stop: int) -> Iterator[tuple[int, float]]:
-    """The ends of windows and the numbers that they are summed up to, oldest first."""
+def _learned(rule: AlertRule) -> int:
+    """How far back (ms) a rule that is new to a device learns from what it said."""
+    if rule.kind != Kind.ANOMALY:
+        return 0
+    length = Window(rule.window).length
+    return anomaly.LEARNED_SEASONS * anomaly.SLOTS[length] * length
+
+
+def _judged(walk: Walk, pair: Pair, length: int, values: Iterable[Seen]) -> list[Seen]:
+    """Those of which there is a verdict; what is newer than what was seen is learned from."""
+    stand = walk.stand(pair)
+    usual = anomaly.Usual.of(length, stand.usual)
+    judged = [
+        seen._replace(verdict=usual.judge(seen.time // length, seen.value))
+        for seen in values
+        if not stand.is_late(seen.time)
+    ]
+    walk.learn(pair, usual.state)
+    return [seen for seen in judged if seen.verdict]
+
+
+def _values(rule: AlertRule, device_id: int, start: int, stop: int) -> Iterator[Seen]:
+    """Whole windows by their ends, with the numbers that they are summed up to, oldest first."""
     length = Window(rule.window).length
     aggregate = FROM_SUMMARIES[rule.aggregation]
     condition = rule.condition()
@@ -71,4 +105,4 @@ def _values(rule: AlertRule, device_id: int, start: int, stop: int) -> Iterator[
         value, end = number(aggregate(found)), found.start + length
         is_muted = found.start < condition.muted_until and end > condition.muted_from
         if value is not None and math.isfinite(value) and not is_muted:
-            yield end, value
+            yield Seen(end, value)

@@ -4,13 +4,14 @@ The rules are locked before it is read how they stand, and whoever changes a rul
 what is decided is decided by the rule that is there, and of two processes one after the other.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from django.db.models import QuerySet
 
 from devices.models import Device
 from telemetry.alerting import alerts
-from telemetry.alerting.machine import Change, Phase, Rule, Stand, step
+from telemetry.alerting.machine import Change, Phase, Rule, Seen, Silence, Stand, step
 from telemetry.alerting.models import AlertRule, AlertState, LiveAlert
 
 Pair = tuple[int, int]  # a rule's id and a device's
@@ -50,18 +51,23 @@ class Walk:
     def stand(self, pair: Pair) -> Stand:
         return self._stands[pair]
 
-    def take(self, pair: Pair, values: Iterable[tuple[int, float]]) -> None:
-        """Values, each with its time in ms; what is not newer than the one before is late."""
+    def take(self, pair: Pair, values: Iterable[Seen]) -> None:
+        """What is not newer than the one before is late."""
         condition = self._conditions[pair[0]]
-        for time, value in values:
-            self._stands[pair], change = step(condition, self._stands[pair], time, value)
-            self._note(pair, change, time, value)
+        for seen in values:
+            compared = seen.verdict.score if seen.verdict else seen.value
+            self._stands[pair], change = step(condition, self._stands[pair], seen.time, compared)
+            self._note(pair, change, seen)
+
+    def learn(self, pair: Pair, usual: Mapping[str, Any]) -> None:
+        """What the rule takes for usual from now on."""
+        self._stands[pair] = self._stands[pair]._replace(usual=usual)
 
     def turn(self, pair: Pair, change: Change, time: int) -> None:
         """Raise or clear without a value."""
         phase = Phase.RAISED if change == Change.RAISED else Phase.NORMAL
         self._stands[pair] = Stand(phase, time=time)
-        self._note(pair, change, time, None)
+        self._note(pair, change, Silence(time))
 
     def reach(self, pair: Pair, time: int) -> None:
         """What is of then or before is late from now on."""
@@ -72,13 +78,13 @@ class Walk:
             [AlertState.of(*pair, stand) for pair, stand in self._stands.items()],
             update_conflicts=True,
             unique_fields=["rule", "device_id"],
-            update_fields=["phase", "since", "last_ms", "last_value", "changes"],
+            update_fields=["phase", "since", "last_ms", "last_value", "changes", "usual"],
         )
         self._changes.save()
 
-    def _note(self, pair: Pair, change: Change | None, time: int, value: float | None) -> None:
+    def _note(self, pair: Pair, change: Change | None, seen: Seen | Silence) -> None:
         rule_id, device_id = pair
         if change == Change.RAISED:
-            self._changes.raise_(self._rules[rule_id], self._devices[device_id], time, value)
+            self._changes.raise_(self._rules[rule_id], self._devices[device_id], seen)
         elif change == Change.CLEARED:
-            self._changes.clear(pair, time, value)
+            self._changes.clear(pair, seen)

@@ -1,34 +1,18 @@
 """Rules about whole hours and days, from readings through rollups to alerts."""
 
-import math
-
 import pytest
 
 from events.models import Alert
 from iotflow.lib.timeparse import format_ms, to_datetime
-from telemetry import clock, commit, rollups
-from telemetry.alerting import alerts, rollup
+from telemetry import clock, commit
+from telemetry.alerting import rollup
 from telemetry.alerting.models import AlertRule, AlertState
 from telemetry.readings import Reading
-from telemetry.rollups import Rolling
-from telemetry.stores import rollup_store
 from telemetry.windows import DAY, HOUR
 
 NOON = 1_733_313_600_000  # 2024-12-04T12:00Z
 MINUTE = 60_000
 HOURLY = {"name": "r", "measurement": "t", "kind": "above", "threshold": 30, "window": "1h"}
-
-
-@pytest.fixture
-def at(monkeypatch):
-    """The time that it is for rollups and for rules about them; `at.now` moves it."""
-
-    class At:
-        now = NOON
-
-    for module in (rollups, rollup):
-        monkeypatch.setattr(module, "now_ms", lambda: At.now)
-    return At
 
 
 @pytest.fixture
@@ -53,36 +37,28 @@ def write(thing, *values):
     )
 
 
-def look(thing, at, now):
-    at.now = now
-    progress = rollup_store().progress([thing.device.pk])[thing.device.pk]
-    assert not Rolling(thing.device.pk, progress, math.inf, now).run()
-    rollup.look_at_rollups()
-    alerts.deliver_all()
-
-
 def found(rule):
     rows = Alert.objects.filter(rule_id=rule.pk).order_by("raised_at")
     return [(alert.raised_at, alert.resolved_at) for alert in rows]
 
 
-def test_the_mean_of_an_hour_raises_once_the_hour_is_rolled_up(sensor, make_rule, at):
+def test_the_mean_of_an_hour_raises_once_the_hour_is_rolled_up(sensor, make_rule, look):
     rule = make_rule()
     write(sensor, (NOON, 20), (NOON + MINUTE, 50), (NOON + HOUR, 20))
-    look(sensor, at, NOON + HOUR)
+    look(sensor, NOON + HOUR)
     assert found(rule) == []
-    look(sensor, at, NOON + HOUR + 11 * MINUTE)
+    look(sensor, NOON + HOUR + 11 * MINUTE)
     assert found(rule) == [(to_datetime(NOON + HOUR), None)]
     assert Alert.objects.get().message == "sensor: hourly mean of t is 35, above 30"
-    look(sensor, at, NOON + 2 * HOUR + 11 * MINUTE)
+    look(sensor, NOON + 2 * HOUR + 11 * MINUTE)
     assert found(rule) == [(to_datetime(NOON + HOUR), to_datetime(NOON + 2 * HOUR))]
 
 
-def test_a_day_is_looked_at_by_what_is_asked_of_it(sensor, make_rule, at):
+def test_a_day_is_looked_at_by_what_is_asked_of_it(sensor, make_rule, look):
     rule = make_rule(aggregation="count", kind="below", threshold=3, window="1d")
     midnight = NOON // DAY * DAY + DAY
     write(sensor, (NOON, 1), (NOON + MINUTE, 1), (midnight, 1))
-    look(sensor, at, midnight + 11 * MINUTE)
+    look(sensor, midnight + 11 * MINUTE)
     assert found(rule) == [(to_datetime(midnight), None)]
 
 
@@ -92,31 +68,31 @@ def test_each_value_is_nothing_to_such_a_rule(sensor, make_rule):
     assert not AlertState.objects.exists()
 
 
-def test_what_comes_late_neither_raises_nor_clears(sensor, make_rule, at):
+def test_what_comes_late_neither_raises_nor_clears(sensor, make_rule, look):
     rule = make_rule()
     write(sensor, (NOON, 20), (NOON + HOUR, 20))
-    look(sensor, at, NOON + HOUR + 11 * MINUTE)
+    look(sensor, NOON + HOUR + 11 * MINUTE)
     write(sensor, (NOON + MINUTE, 900))
-    look(sensor, at, NOON + 2 * HOUR + 11 * MINUTE)
+    look(sensor, NOON + 2 * HOUR + 11 * MINUTE)
     assert found(rule) == []
 
 
 def test_hours_from_before_the_rule_and_of_when_it_is_muted_are_not_looked_at(
-    alice, sensor, make_rule, at
+    alice, sensor, make_rule, look
 ):
     rule = make_rule()
     muted = {"muted_from": format_ms(NOON + HOUR), "muted_until": format_ms(NOON + 2 * HOUR)}
     assert alice.api.patch(f"/alert-rules/{rule.pk}", muted).status == 200
     AlertRule.objects.update(updated_at=to_datetime(NOON - HOUR))
     write(sensor, (NOON - 2 * HOUR, 99), (NOON, 99), (NOON + HOUR, 1), (NOON + 2 * HOUR, 1))
-    look(sensor, at, NOON + 3 * HOUR + 11 * MINUTE)
+    look(sensor, NOON + 3 * HOUR + 11 * MINUTE)
     assert found(rule) == [(to_datetime(NOON + HOUR), to_datetime(NOON + 3 * HOUR))]
 
 
-def test_it_goes_on_where_it_was(sensor, make_rule, at, django_assert_max_num_queries):
+def test_it_goes_on_where_it_was(sensor, make_rule, look, django_assert_max_num_queries):
     make_rule()
     write(sensor, (NOON, 20), (NOON + HOUR, 20))
-    look(sensor, at, NOON + HOUR + 11 * MINUTE)
+    look(sensor, NOON + HOUR + 11 * MINUTE)
     with django_assert_max_num_queries(2):  # rules with their device, and states
         assert rollup.look_at_rollups() == 0
 

@@ -24,6 +24,7 @@ from devices.services import add_to_group, create_group, register_device
 from events.models import EventLog
 from iotflow.lib.timeparse import now_ms
 from telemetry.alerting import alerts
+from telemetry.alerting.machine import Seen
 from telemetry.alerting.models import AlertRule, LiveAlert
 from telemetry.alerting.rules import create_rule
 from telemetry.notifications import signing
@@ -119,7 +120,7 @@ def make_role(name: str) -> Role:
     for group, (device, _) in zip(groups, devices, strict=True):
         add_to_group(group=group, device=device, actor="test")
     rules = [rule_about(owner, device) for device, _ in devices]
-    raised = [alerts.raised(rule, rule.device, now_ms(), 2.0) for rule in rules]
+    raised = [alerts.raised(rule, rule.device, Seen(now_ms(), 2.0)) for rule in rules]
     LiveAlert.objects.bulk_create(raised)
     alerts.deliver_all()
     channels = [channel_of(owner) for _ in devices]
