@@ -1,8 +1,9 @@
 """Devices, keys and groups in the admin site."""
 
+from contextlib import suppress
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.widgets import AutocompleteSelect
 from django.core.paginator import Paginator
@@ -23,14 +24,16 @@ from accounts.admin import staff_user
 from accounts.permissions import may_change, sees_all
 from accounts.requests import current_user
 from accounts.services import actor_name
-from devices import services, silence
+from devices import commands, services, silence
 from devices.files import DeviceFiles
-from devices.models import Device, DeviceGroup, GroupMembership, ReportingInterval
+from devices.models import Command, Device, DeviceGroup, GroupMembership, ReportingInterval
 from devices.presence import presence, presences
 from devices.tally import frequent_types, tally
+from events.admin import DeviceFilter, pretty
 from events.kinds import Kind
 from iotflow.lib import ids
 from iotflow.lib.deletion import CountedDeletion
+from iotflow.lib.errors import Conflict
 from iotflow.lib.formdiff import changes_of
 
 ALSO_ERASED = (
@@ -43,6 +46,12 @@ STATUS_COLOURS = {
     Device.Status.INACTIVE.label: "danger",
     Device.Status.MAINTENANCE.label: "warning",
 }
+COMMAND_COLOURS = {
+    Command.Status.SUCCEEDED.label: "success",
+    Command.Status.FAILED.label: "danger",
+    Command.Status.EXPIRED.label: "warning",
+}
+COMMANDS_AT_ONCE = 100
 
 
 def actor(request: HttpRequest) -> str:
@@ -334,6 +343,64 @@ class ReportingIntervalAdmin(ModelAdmin):
 
     def _changed(self) -> None:
         transaction.on_commit(silence.types.reload)
+
+
+@admin.register(Command)
+class CommandAdmin(ModelAdmin):
+    """To look at, and to take back; they are given by the API."""
+
+    list_display = ["created_at", "name", "device", "state", "created_by", "times_sent"]
+    list_filter = ["status", DeviceFilter, ["created_at", RangeDateTimeFilter]]
+    list_filter_submit = True
+    list_select_related = ["device"]
+    list_per_page = 50
+    paginator = InfinitePaginator
+    show_full_result_count = False
+    search_fields = ["name"]
+    actions = ["cancel"]
+    fields = [
+        *("name", "device", "state", "created_by", "created_at", "expires_at", "times_sent"),
+        *("sent_at", "acknowledged_at", "finished_at", "what_to_do", "what_came_of_it"),
+    ]
+    readonly_fields = fields
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Command]:
+        found = super().get_queryset(request)
+        user = current_user(request)
+        return found if sees_all(user, Command) else found.filter(owner_id=user.pk)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_handle_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("devices.change_command")
+
+    @display(description="status", label=COMMAND_COLOURS)
+    def state(self, command: Command) -> str:
+        return command.status_at(timezone.now()).label
+
+    @display(description="parameters")
+    def what_to_do(self, command: Command) -> str:
+        return pretty(command.params)
+
+    @display(description="result")
+    def what_came_of_it(self, command: Command) -> str:
+        return pretty(command.result)
+
+    @admin.action(description="Cancel selected commands", permissions=["handle"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Command]) -> None:
+        done = 0
+        chosen = list(queryset[:COMMANDS_AT_ONCE])
+        for command in chosen:
+            with suppress(Conflict, Http404):
+                commands.cancel(command=command, actor=actor(request))
+                done += 1
+        messages.success(request, f"{done} command(s) cancelled.")
+        if done < len(chosen):
+            messages.warning(request, f"{len(chosen) - done} command(s) were over already.")
 
 
 @admin.register(DeviceGroup)

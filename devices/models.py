@@ -1,5 +1,6 @@
 """Devices, their keys and groups."""
 
+import uuid
 from datetime import datetime
 from typing import ClassVar
 
@@ -8,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 
-from devices.querysets import ApiKeys, Devices, Groups
+from devices.querysets import OPEN_COMMANDS, ApiKeys, Commands, Devices, Groups
 
 COLOR = RegexValidator(r"^#[0-9A-Fa-f]{6}\Z", "A colour is written #RRGGBB.")
 SECONDS_MAX = 31_622_400  # a leap year
@@ -187,6 +188,8 @@ class BrokerNotice(models.Model):
     class Subject(models.TextChoices):
         CONFIG = "config"  # another version is the newest one, or there is none any more
         KEYS = "keys"  # keys have ended: whoever is connected has to log in again
+        COMMANDS = "commands"  # there are new ones
+        ASKED = "asked"  # it asks for all that it has not acknowledged
 
     subject = models.CharField(max_length=8, choices=Subject)
     device_id = models.BigIntegerField()
@@ -197,6 +200,71 @@ class BrokerNotice(models.Model):
 
     def __str__(self) -> str:
         return f"{self.subject} of device {self.device_id}"
+
+
+class Command(models.Model):
+    """What a device is asked to do, and what came of it.
+
+    It is its owner's at that time: of one who has the device later neither the device nor they
+    themselves hear of it. The device is referred to without a constraint of the database: the
+    version before deletes devices without knowing of commands.
+    """
+
+    class Status(models.TextChoices):
+        QUEUED = "queued"
+        SENT = "sent"  # handed to the device, or to the broker for it; maybe more than once
+        ACKNOWLEDGED = "acknowledged"
+        SUCCEEDED = "succeeded"
+        FAILED = "failed"
+        EXPIRED = "expired"
+        CANCELLED = "cancelled"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    device = models.ForeignKey(
+        Device, on_delete=models.CASCADE, related_name="commands", db_constraint=False
+    )
+    owner_id = models.BigIntegerField()
+    name = models.CharField(max_length=100)
+    params = models.JSONField(default=dict)
+    status = models.CharField(max_length=12, choices=Status, default=Status.QUEUED)
+    result = models.JSONField(null=True)
+    created_by = models.CharField(max_length=200)
+    idempotency_key = models.CharField(max_length=255, default="", blank=True)
+    times_sent = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField("created")
+    expires_at = models.DateTimeField("expires")
+    sent_at = models.DateTimeField("sent", null=True)
+    acknowledged_at = models.DateTimeField("acknowledged", null=True)
+    finished_at = models.DateTimeField("finished", null=True)
+
+    objects: ClassVar[Commands] = Commands.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["device", "idempotency_key"],
+                condition=~models.Q(idempotency_key=""),
+                name="command_once_under_its_key",
+            )
+        ]
+        indexes = [
+            models.Index(fields=["device", "-created_at"], name="commands_of_device"),
+            models.Index(
+                fields=["expires_at"],
+                name="commands_open",
+                condition=models.Q(status__in=OPEN_COMMANDS),
+            ),
+            models.Index(fields=["created_at"], name="commands_by_age"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} for {self.device_id}"
+
+    def status_at(self, moment: datetime) -> Status:
+        """What it is by the clock, be the worker late or away."""
+        is_over = self.status in OPEN_COMMANDS and self.expires_at <= moment
+        return self.Status.EXPIRED if is_over else self.Status(self.status)
 
 
 class DeviceGroup(models.Model):

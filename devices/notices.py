@@ -26,7 +26,18 @@ def keys_ended(device_ids: Iterable[int]) -> None:
 
 
 def devices_deleted(device_ids: Iterable[int]) -> None:
-    _note((subject, device_id) for device_id in device_ids for subject in Subject)
+    told = (Subject.CONFIG, Subject.KEYS)
+    _note((subject, device_id) for device_id in device_ids for subject in told)
+
+
+def commands_wait(device_ids: Iterable[int]) -> None:
+    """In the transaction that makes them."""
+    _note((Subject.COMMANDS, device_id) for device_id in device_ids)
+
+
+def commands_asked(device_id: int) -> None:
+    """By the device itself, for instance because it has just connected."""
+    _note([(Subject.ASKED, device_id)])
 
 
 def waiting() -> list[BrokerNotice]:

@@ -1,11 +1,11 @@
 """Reads of devices, keys and groups: who may see first, shape second."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
 from django.db import models
-from django.db.models import Count, Q
+from django.db.models import Count, F, Q
 
 from iotflow.lib import ids
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 
 OWNERS_MAX = 100
+# Statuses of commands that something may still come of.
+OPEN_COMMANDS = ("queued", "sent", "acknowledged")
 
 
 class Devices(models.QuerySet[Any]):
@@ -50,6 +52,33 @@ class ApiKeys(models.QuerySet[Any]):
 
     def with_device(self) -> "ApiKeys":
         return self.select_related("device__owner")
+
+
+class Commands(models.QuerySet[Any]):
+    def visible_to(self, user: "User") -> "Commands":
+        """Those of the devices that are one's own since; everybody's for staff."""
+        if user.is_staff:
+            return self
+        return self.filter(owner_id=user.pk, device__owner=user)
+
+    def open(self, now: datetime) -> "Commands":
+        return self.filter(status__in=OPEN_COMMANDS, expires_at__gt=now)
+
+    def overdue(self, now: datetime) -> "Commands":
+        return self.filter(status__in=OPEN_COMMANDS, expires_at__lte=now)
+
+    def in_status(self, status: str, now: datetime) -> "Commands":
+        """By the clock, as `Command.status_at`."""
+        if status == "expired":
+            return self.filter(Q(status=status) | Q(status__in=OPEN_COMMANDS, expires_at__lte=now))
+        found = self.filter(status=status)
+        return found.filter(expires_at__gt=now) if status in OPEN_COMMANDS else found
+
+    def due(self, device_id: int, now: datetime, rest: timedelta) -> "Commands":
+        """What a device is to be sent: new, or not acknowledged for as long as `rest`."""
+        waits = Q(status="queued") | Q(status="sent", sent_at__lte=now - rest)
+        of_device = self.filter(device_id=device_id, owner_id=F("device__owner_id"))
+        return of_device.filter(waits, expires_at__gt=now).order_by("created_at", "id")
 
 
 class Groups(models.QuerySet[Any]):

@@ -14,7 +14,7 @@ from iotflow.lib.live.channels import News
 from iotflow.lib.redis import redis
 from iotflow.lib.timeparse import format_datetime, to_ms
 
-# Subjects of channels, beside the ids of devices: kinds that come by the thousand, and all others.
+# Subjects of channels, beside those of devices: kinds that come by the thousand, and all others.
 MASSES, OTHERS = -2, -1
 # A listener waits for longer than this before it reads the store, so that every writer knows of it.
 KNOWN_SECONDS = 1.0

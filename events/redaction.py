@@ -19,6 +19,7 @@ LOGIN = frozenset({"login"})
 CHANGES = frozenset({"changes"})
 ALERT = frozenset({"alert_id", "rule_id"})
 RULE = frozenset({"rule_id"})
+COMMAND = frozenset({"command_id", "name"})
 CHANNEL = frozenset({"channel_id"})
 NOTHING: frozenset[str] = frozenset()
 
@@ -52,6 +53,13 @@ ALLOWED: dict[Kind, frozenset[str]] = {
     Kind.DEVICE_CONFIG_CHANGED: frozenset({"version", "changes", "paths"}),
     Kind.DEVICE_CONFIG_ROLLED_BACK: frozenset({"version", "changes", "paths", "rolled_back_to"}),
     Kind.DEVICE_CONFIG_REPORTED: frozenset({"version", "status"}),
+    Kind.COMMAND_CREATED: COMMAND,
+    Kind.COMMAND_SENT: COMMAND,
+    Kind.COMMAND_ACKNOWLEDGED: COMMAND,
+    Kind.COMMAND_SUCCEEDED: COMMAND,
+    Kind.COMMAND_FAILED: COMMAND,
+    Kind.COMMAND_EXPIRED: COMMAND,
+    Kind.COMMAND_CANCELLED: COMMAND,
     Kind.DEVICE_DELETED: frozenset({"keys", "memberships"}),
     Kind.DEVICE_ERASED: frozenset({"rows"}),
     Kind.GROUP_CREATED: GROUP,

@@ -474,6 +474,7 @@ SPECTACULAR_SETTINGS = {
         "StoreState": "iotflow.views.STORE_STATES",
         "ErrorCode": "iotflow.lib.errors.ERROR_CODES",
         "KeyState": "devices.models.ApiKey.State",
+        "CommandStatus": "devices.models.Command.Status",
         "ConfigStatus": "events.models.ReportedConfig.Status",
         "Severity": "events.kinds.Severity",
         "AlertKind": "telemetry.alerting.machine.Kind",
@@ -514,6 +515,7 @@ IDEMPOTENCY_HOURS = bounded("IDEMPOTENCY_HOURS", 24, 1, 24 * 365)
 INGEST_WAIT_MS = bounded("INGEST_WAIT_MS", 1500, 50, 10_000)
 INGEST_THREADS = bounded("INGEST_THREADS", 2, 1, 8)
 ALERT_RULES_MAX = bounded("ALERT_RULES_MAX", 1000, 1, 100_000)
+COMMANDS_OPEN_MAX = bounded("COMMANDS_OPEN_MAX", 100, 1, 10_000)
 INGEST_QUEUE = bounded("INGEST_QUEUE", 2000, 1, 1_000_000)
 INGEST_GROUP = bounded("INGEST_GROUP", 200, 1, 10_000)
 INGEST_GROUP_VALUES = bounded("INGEST_GROUP_VALUES", 2000, 1, 100_000)

@@ -18,7 +18,7 @@ from django.db import DatabaseError, close_old_connections
 from django.utils import timezone
 
 from accounts.models import Token
-from devices import key_cache, presence, presence_history, tally
+from devices import commands, key_cache, presence, presence_history, tally
 from events import outbox, sinks
 from events.audit import sealer
 from iotflow.lib.errors import StoreAway
@@ -34,12 +34,13 @@ logger = logging.getLogger(__name__)
 
 
 def drop_expired() -> None:
-    """Tokens, sessions, events, alerts, presence and telemetry that have outlived their time."""
+    """Tokens, sessions, events, alerts, commands, presence, telemetry that outlived their time."""
     now = timezone.now()
     Token.objects.filter(expiry__lt=now).delete()
     Session.objects.filter(expire_date__lt=now).delete()
     sinks.purge_expired(now)
     presence_history.purge(now)
+    commands.purge(now)
     telemetry.purge()
     sinks.purge_alerts(now - timedelta(days=settings.EVENT_RETENTION_DAYS))
     notifications.purge(now)
@@ -74,6 +75,7 @@ def jobs() -> list[Job]:
         Job("note who came and went", 1.0, presence_history.settle),
         Job("deliver alerts", 1.0, alerts.deliver_all),
         Job("send notifications", 1.0, postman.send),
+        Job("have commands expire", 5.0, commands.expire),
         Job("seal events", 5.0, sealer.seal),
         Job("count devices", tally.EVERY_SECONDS, tally.renew),
         Job("erase what deleted devices left", 10.0, deleting.erase_deleted),

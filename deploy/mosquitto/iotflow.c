@@ -2,7 +2,7 @@
  *
  * A device logs in with its number as user name and client id, and an API key as password. Whether
  * the key is good is asked of the server, by HTTP, for every connection. A device publishes to its
- * own devices/N/telemetry alone, as often as its limit allows, and each message is given the key
+ * own topics alone, as often as its limit allows, and each message is given the key
  * it came under and the time it came at, which no device can write itself. Whoever is called
  * "bridge…" and has the bridge's password may do everything.
  *
@@ -33,6 +33,10 @@
 #define PASSWORD_MIN 16
 #define ANSWER_MAX 8192
 #define PATIENCE_MS 1000L
+
+/* What a device publishes to, and what it is sent, below devices/N/. */
+static const char *const says[] = {"telemetry", "commands/get", "commands/answer", NULL};
+static const char *const hears[] = {"config", "errors", "commands", NULL};
 
 struct device {
 	long long id;
@@ -258,6 +262,12 @@ static int on_login(int event, void *data, void *user)
 	return log_in(id, login->password, mosquitto_client_address(login->client));
 }
 
+static bool is_one_of(const char *part, const char *const *parts)
+{
+	while(*parts && strcmp(part, *parts)) parts++;
+	return *parts;
+}
+
 static int on_access(int event, void *data, void *user)
 {
 	struct mosquitto_evt_acl_check *access = data;
@@ -275,11 +285,11 @@ static int on_access(int event, void *data, void *user)
 	length = snprintf(own, sizeof(own), "devices/%s/", name ? name : "");
 	if(length >= (int)sizeof(own) || strncmp(access->topic, own, (size_t)length)) return MOSQ_ERR_ACL_DENIED;
 	part = access->topic + length;
-	if(access->access == MOSQ_ACL_WRITE) return strcmp(part, "telemetry") ? MOSQ_ERR_ACL_DENIED : MOSQ_ERR_SUCCESS;
+	if(access->access == MOSQ_ACL_WRITE) return is_one_of(part, says) ? MOSQ_ERR_SUCCESS : MOSQ_ERR_ACL_DENIED;
 	/* One that has not logged in since the broker began is sent nothing before it has. */
 	device = known(number(name));
 	if(device && has_expired(device)) return MOSQ_ERR_ACL_DENIED;
-	return strcmp(part, "config") && strcmp(part, "errors") ? MOSQ_ERR_ACL_DENIED : MOSQ_ERR_SUCCESS;
+	return is_one_of(part, hears) ? MOSQ_ERR_SUCCESS : MOSQ_ERR_ACL_DENIED;
 }
 
 /* A bridge says that keys of a device have ended: it has to log in again. */

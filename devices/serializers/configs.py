@@ -1,6 +1,6 @@
 """A device's desired configuration as the API shows and takes it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -23,9 +23,13 @@ FAULT_PATH = 200
 ANYTHING = {"type": "object", "additionalProperties": True}
 
 
-def faults(config: dict[str, Any]) -> Iterator[str]:
+def faults(
+    config: dict[str, Any], value_fault: Callable[[Any], str] = json.scalar_fault
+) -> Iterator[str]:
     """`where: why` for everything in it that some store would not give back as it was."""
-    for place, reason in json.faults(config, depth=DEPTH_MAX, name_fault=_name_fault):
+    for place, reason in json.faults(
+        config, depth=DEPTH_MAX, name_fault=_name_fault, value_fault=value_fault
+    ):
         yield f"{pointer(place)[:FAULT_PATH]}: {reason}"
 
 
@@ -40,16 +44,22 @@ def _name_fault(name: str) -> str:
 @extend_schema_field(
     {**ANYTHING, "propertyNames": {"pattern": r"^(?!\$)[^\u0000]*$"}, "maxProperties": 65_536}
 )
-class ConfigField(serializers.Field[Any, Any, Any, Any]):
-    """A JSON object of at most DEVICE_CONFIG_BYTES."""
+class ObjectField(serializers.Field[Any, Any, Any, Any]):
+    """A JSON object of at most `most` bytes, DEVICE_CONFIG_BYTES where it is not said."""
+
+    value_fault = staticmethod(json.scalar_fault)
+
+    def __init__(self, *, most: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._most = most
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         if not isinstance(data, dict):
             raise serializers.ValidationError("Must be an object.")
-        if reasons := list(islice(faults(data), FAULTS_SHOWN)):
+        if reasons := list(islice(faults(data, self.value_fault), FAULTS_SHOWN)):
             raise serializers.ValidationError(reasons)
-        if (size := len(json.dumps(data))) > settings.DEVICE_CONFIG_BYTES:
-            most = settings.DEVICE_CONFIG_BYTES
+        most = self._most or settings.DEVICE_CONFIG_BYTES
+        if (size := len(json.dumps(data))) > most:
             raise serializers.ValidationError(f"Has {size} bytes; at most {most} are taken.")
         return data
 
@@ -58,7 +68,7 @@ class ConfigField(serializers.Field[Any, Any, Any, Any]):
 
 
 class WantedFields(serializers.Serializer[Any]):
-    config = ConfigField()
+    config = ObjectField()
 
 
 class RollbackFields(serializers.Serializer[Any]):

@@ -11,7 +11,7 @@ from django.urls import reverse
 from accounts.models import User
 from accounts.permissions import sees_all
 from accounts.requests import current_user
-from devices.models import Device, DeviceGroup, ReportingInterval
+from devices.models import Command, Device, DeviceGroup, ReportingInterval
 from events.models import Alert, DeviceConfig, EventLog, Outbox, ReportedConfig
 from iotflow.admin import device, group, user
 from iotflow.lib import ids
@@ -26,6 +26,7 @@ SIDEBAR: dict[str, list[tuple[Any, str, str]]] = {
         (DeviceGroup, "Groups", "folder_shared"),
         (DeviceConfig, "Configurations", "tune"),
         (ReportedConfig, "Reported configurations", "fact_check"),
+        (Command, "Commands", "send"),
         (ReportingInterval, "Reporting intervals", "timer"),
     ],
     "What happened": [

@@ -11,7 +11,7 @@ from accounts.services import record_role
 SYSTEM = "system"
 APPS = ("accounts", "devices", "events", "telemetry")
 # What operators do beyond looking: they run the fleet, and leave people and retention alone.
-OPERATED = ("device", "devicegroup", "groupmembership", "apikey")
+OPERATED = ("device", "devicegroup", "groupmembership", "apikey", "command")
 HANDLED = (
     *("add_alertrule", "change_alertrule", "delete_alertrule", "change_alert"),
     *("change_notificationchannel", "delete_notificationchannel"),

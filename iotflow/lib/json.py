@@ -70,6 +70,7 @@ def faults(
     *,
     depth: int,
     name_fault: Callable[[str], str] = scalar_fault,
+    value_fault: Callable[[Any], str] = scalar_fault,
     place: Place = (),
 ) -> Iterator[tuple[Place, str]]:
     """Where and why some store would not give back a JSON value as it was, in the value's order.
@@ -77,7 +78,7 @@ def faults(
     Of what is nested deeper than `depth` levels nothing is looked at, and that is a fault too.
     """
     if not isinstance(value, dict | list):
-        if reason := scalar_fault(value):
+        if reason := value_fault(value):
             yield place, reason
     elif len(place) >= depth:
         yield place, f"Is nested deeper than {depth} levels."
@@ -86,7 +87,9 @@ def faults(
             here = (*place, name)
             if isinstance(name, str) and (reason := name_fault(name)):
                 yield here, reason
-            yield from faults(inner, depth=depth, name_fault=name_fault, place=here)
+            yield from faults(
+                inner, depth=depth, name_fault=name_fault, value_fault=value_fault, place=here
+            )
 
 
 class JSONParser(BaseParser):

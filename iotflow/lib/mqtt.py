@@ -26,6 +26,7 @@ CONNECT_SECONDS = 2.0
 PAUSE_SECONDS = 1.0
 KEEPALIVE_SECONDS = 30
 TAKEN_OVER = 0x8E
+NO_SUBSCRIBERS = 0x10
 ABOUT_ITSELF = "$SYS/"
 
 
@@ -65,6 +66,7 @@ class Session:
         self.inbox: deque[Message] = deque()
         self.about_broker: dict[str, str] = {}
         self.is_connected = False
+        self._unheard: set[int] = set()
         self._host = parts.hostname or "localhost"
         self._port = parts.port or PORTS[parts.scheme]
         self._topics = topics
@@ -108,10 +110,13 @@ class Session:
             if message.qos:
                 self._client.ack(message.number, message.qos)
 
-    def deliver(self, messages: Iterable[Outgoing], seconds: float) -> bool:
-        """Whether the broker acknowledged all of them in time; it may have some otherwise."""
+    def deliver(self, messages: Iterable[Outgoing], seconds: float) -> list[bool] | None:
+        """For each whether somebody has subscribed to its topic, once the broker acknowledged all
+        of them; None where it did not in time, though it may have some.
+        """
         if not self.is_connected:
-            return False
+            return None
+        self._unheard.clear()
         sent = [
             self._client.publish(one.topic, one.payload, qos=1, retain=one.is_retained)
             for one in messages
@@ -119,9 +124,9 @@ class Session:
         deadline = time.monotonic() + seconds
         while not all(info.is_published() for info in sent):
             if not self.is_connected or time.monotonic() > deadline:
-                return False
+                return None
             self.turn(0.05)
-        return True
+        return [info.mid not in self._unheard for info in sent]
 
     def say(self, message: Outgoing) -> None:
         """Send it once, to whoever listens."""
@@ -183,7 +188,9 @@ class Session:
     def _published(
         self, client: Client, userdata: Any, number: int, reason: Any, properties: Any
     ) -> None:
-        if reason.is_failure:  # it is too large, say, and would be another time
+        if reason.value == NO_SUBSCRIBERS:
+            self._unheard.add(number)
+        elif reason.is_failure:  # it is too large, say, and would be another time
             logger.error("The broker does not take a message of %s: %s", self.name, reason)
 
     def _received(self, client: Client, userdata: Any, message: MQTTMessage) -> None:

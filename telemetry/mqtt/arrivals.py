@@ -13,15 +13,18 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from django.db import DatabaseError
+from django.http import Http404
 from rest_framework.exceptions import ValidationError
 
 from accounts import failures
+from devices import commands, notices
 from devices.authentication import about_ended
 from devices.key_cache import record_of
-from devices.models import ApiKey
+from devices.models import ApiKey, Command
+from devices.serializers.commands import AnswerFields
 from events.kinds import Kind
 from iotflow.lib import errors, json
-from iotflow.lib.errors import StoreAway
+from iotflow.lib.errors import Conflict, StoreAway
 from iotflow.lib.mqtt import Message
 from iotflow.lib.timeparse import format_ms
 from telemetry import ingest
@@ -31,16 +34,17 @@ from telemetry.stores import Refused
 
 logger = logging.getLogger(__name__)
 STAMP = "iotflow"
-TOPIC = re.compile(r"devices/([1-9][0-9]{0,17})/telemetry", re.ASCII)
+TOPIC = re.compile(r"devices/([1-9][0-9]{0,17})/(telemetry|commands/get|commands/answer)", re.ASCII)
 STAMPED = re.compile(r"([0-9]{1,18}) ([0-9]{1,13})", re.ASCII)
 REASONS = ("unattributed", "key_ended", "inactive", "invalid", "failed")
 INACTIVE = "This device is inactive, or its owner is; it may not write."
 
 
 class Arrival(NamedTuple):
-    """A message, and who the broker says it is from."""
+    """A message, who the broker says it is from, and what it is about, as TOPIC says."""
 
     device_id: int
+    about: str
     key_id: int
     at: int
     payload: bytes
@@ -57,7 +61,8 @@ Verdict = Refusal | StoreAway | None
 
 
 def settle(messages: Sequence[Message]) -> list[Verdict]:
-    """Store the messages; for each None where it is stored, why not, or which store was away.
+    """Store the messages, and do what they say of commands; for each None where that is done, why
+    it is not, or which store was away.
 
     What was not stored for a store may be brought again, and so may anything else. Raises
     StoreAway and DatabaseError where nothing was even begun.
@@ -76,14 +81,14 @@ def attributed(message: Message) -> Arrival | None:
     stamp = STAMPED.fullmatch(message.properties.get(STAMP, ""))
     if topic is None or stamp is None:
         return None
-    return Arrival(int(topic[1]), int(stamp[1]), int(stamp[2]), message.payload)
+    return Arrival(int(topic[1]), topic[2], int(stamp[1]), int(stamp[2]), message.payload)
 
 
-def _taken(arrival: Arrival | None, keys: Mapping[int, ApiKey]) -> Submission | Refusal:
+def _taken(arrival: Arrival | None, keys: Mapping[int, ApiKey]) -> Submission | Refusal | None:
     if arrival is None:
         return _refusal("unattributed", 401, "Nobody says which device this message is from.")
     try:
-        return _submission(arrival, keys)
+        return _done(arrival, keys)
     except (StoreAway, DatabaseError):
         raise
     except Exception:  # a defect of ours; all that comes after it would wait for ever
@@ -91,7 +96,8 @@ def _taken(arrival: Arrival | None, keys: Mapping[int, ApiKey]) -> Submission | 
         return _refusal("failed", 500, errors.MESSAGES[500])
 
 
-def _submission(arrival: Arrival, keys: Mapping[int, ApiKey]) -> Submission | Refusal:
+def _done(arrival: Arrival, keys: Mapping[int, ApiKey]) -> Submission | Refusal | None:
+    """None where nothing is left to be done."""
     moment = datetime.fromtimestamp(arrival.at / 1000, UTC)
     key = keys.get(arrival.key_id)
     # As it was then: what came before a key was replaced is stored after that, too.
@@ -103,15 +109,32 @@ def _submission(arrival: Arrival, keys: Mapping[int, ApiKey]) -> Submission | Re
     device = record_of(key.device, key)
     if not device.may_write:
         return _refusal("inactive", 403, INACTIVE)
+    if arrival.about == "commands/get":
+        notices.commands_asked(device.id)
+        return None
     try:
         body = json.loads(arrival.payload)
+        if arrival.about == "commands/answer":
+            _answer(device.id, body)
+            return None
         message = parse_message(body, device.device_type, arrival.at)
-    except ValidationError as error:
+    except (ValidationError, Conflict, Http404) as error:
         return _invalid(error)
     except ValueError as error:
         return _refusal("invalid", 400, f"The message is not JSON: {error}")
     at = arrival.at if message.time is None else message.time
     return Submission(device, message.values, message.metadata, at)
+
+
+def _answer(device_id: int, body: Any) -> None:
+    """Raises ValidationError, Http404 or Conflict, as the API would."""
+    answer = AnswerFields(data=body)
+    answer.is_valid(raise_exception=True)
+    fields = dict(answer.validated_data)
+    if fields["status"] == Command.Status.ACKNOWLEDGED:
+        commands.acknowledge(device_id=device_id, command_id=fields["command_id"])
+    else:
+        commands.finish(device_id=device_id, **fields)
 
 
 def _verdict(outcome: Receipt | Exception) -> Verdict:
@@ -129,7 +152,7 @@ def _refusal(reason: str, status: int, message: str) -> Refusal:
     return Refusal(reason, errors.error_body(status, message))
 
 
-def _invalid(error: ValidationError) -> Refusal:
+def _invalid(error: Exception) -> Refusal:
     response = errors.exception_handler(error, {})
     assert response is not None
     return Refusal("invalid", response.data)

@@ -23,8 +23,8 @@ from telemetry.mqtt.figures import Figures
 
 logger = logging.getLogger(__name__)
 # Shared: each message goes to one of the bridges.
-TOPICS = ("$share/iotflow/devices/+/telemetry", "$SYS/broker/publish/messages/dropped")
-DROPPED = TOPICS[1]
+DROPPED = "$SYS/broker/publish/messages/dropped"
+TOPICS = ("$share/iotflow/devices/+/telemetry", "$share/iotflow/devices/+/commands/+", DROPPED)
 WAIT_SECONDS = 0.2
 ANNOUNCE_SECONDS = 1.0
 NOTE_SECONDS = 2.0

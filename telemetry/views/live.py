@@ -10,11 +10,11 @@ from rest_framework.request import Request
 from accounts.proofs import proof_of
 from devices.authentication import DevicePrincipal
 from devices.models import DeviceGroup, GroupMembership
+from devices.permits import KeyPermit, UserPermit
 from devices.views import UserView, current_user
 from iotflow.lib.live.topics import Permit, Topic
 from iotflow.lib.live.views import PARAMETERS, RESPONSES, StreamView
 from telemetry.live import History, newest
-from telemetry.live.permits import KeyPermit, UserPermit
 from telemetry.views.base import TelemetryView
 
 

@@ -1,12 +1,11 @@
 """Readings on their way in: one, a device's batch, a gateway's bulk. A 2xx means stored."""
 
-import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -17,7 +16,7 @@ from devices.authentication import ApiKeyAuthentication, IsWritingDevice
 from devices.direct import DirectView, known_key, respond
 from devices.models import Device
 from devices.views import UserView, current_device, current_user
-from iotflow.lib import json
+from iotflow.lib import idempotency, json
 from iotflow.lib.errors import Error
 from telemetry import batches, ingest, messages, serializers, services
 from telemetry.messages import Entry
@@ -25,12 +24,8 @@ from telemetry.services import Answer, Call
 from telemetry.stores import Refused
 from telemetry.throttles import Messages, OneReading, admit
 
-IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
-IDEMPOTENCY = OpenApiParameter(
-    "Idempotency-Key",
-    {"type": "string", "pattern": "^[!-~]{1,255}$"},
-    OpenApiParameter.HEADER,
-    description="Again with the same body is the first answer again, for a day.",
+IDEMPOTENCY = idempotency.parameter(
+    "Again with the same body is the first answer again, for a day."
 )
 
 
@@ -147,10 +142,8 @@ def _verdicts(answer: Answer) -> Response:
 
 def _once(request: Request, caller: str, prepare: Callable[[], Call]) -> Answer:
     """What the call answers; under an Idempotency-Key, what it answered the first time."""
-    key = request.META.get("HTTP_IDEMPOTENCY_KEY")
+    key = idempotency.key_of(request)
     if key is None:
         return prepare().act(None)
-    if not IDEMPOTENCY_KEY.fullmatch(key):
-        raise ValidationError({"Idempotency-Key": ["1 to 255 visible ASCII characters."]})
     body = [request.path_info, request.data]  # the same body elsewhere asks for something else
     return services.once(caller=caller, key=key, body=body, prepare=prepare)

@@ -57,6 +57,11 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
     if ends_all or str(token_id) == str(SEED["own_token_id"]):
         value = f"Bearer {next(_spare_tokens)}"
     case.headers[name] = value
+    if case.operation.path.endswith("/devices/commands"):  # it would wait for one
+        case.query = {
+            name: 0 if str(value).isdecimal() else value
+            for name, value in (case.query or {}).items()
+        }
     if case.operation.path.endswith("/stream"):  # it would go on
         seconds = str((case.query or {}).get("seconds", "0"))
         if seconds.isdecimal() or not seconds:

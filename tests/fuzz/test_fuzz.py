@@ -11,6 +11,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 from django.conf import settings
 
 from accounts.models import Token, User
+from devices.commands import create as create_commands
 from devices.models import ApiKey, Device
 from devices.services import add_to_group, create_group, register_device
 from events.models import EventLog
@@ -119,6 +121,13 @@ def make_role(name: str) -> Role:
     ]
     for group, (device, _) in zip(groups, devices, strict=True):
         add_to_group(group=group, device=device, actor="test")
+    given = create_commands(
+        devices=[device for device, _ in devices],
+        name="x",
+        params={},
+        expires_in=timedelta(hours=1),
+        actor="test",
+    )
     rules = [rule_about(owner, device) for device, _ in devices]
     raised = [alerts.raised(rule, rule.device, Seen(now_ms(), 2.0)) for rule in rules]
     LiveAlert.objects.bulk_create(raised)
@@ -147,6 +156,7 @@ def make_role(name: str) -> Role:
             "key_id": list(ApiKey.objects.filter(device__owner=owner).values_list("pk", flat=True)),
             "token_id": tokens,
             "event_id": [str(event) for event in events[:MANY]],
+            "command_id": [str(command.pk) for command in given],
             "rule_id": [rule.pk for rule in rules],
             "alert_id": [str(alert.pk) for alert in raised],
             "channel_id": [channel.pk for channel in channels],

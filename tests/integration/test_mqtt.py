@@ -250,3 +250,74 @@ class TestConfiguration:
             delete_devices(devices=[sensor.device], actor="test")
             eventually(lambda: device.got[-1][1] is None or device.ends > 0)
         eventually(lambda: not BrokerNotice.objects.exists())
+
+
+# --- Commands -------------------------------------------------------------------------------------
+class TestCommands:
+    @pytest.fixture
+    def give(self, alice):
+        def give(thing, name="reboot"):
+            answer = alice.api.post(f"/devices/{thing.id}/commands", {"name": name})
+            assert answer.status == 201, answer.text
+            return answer.json["command"]["id"]
+
+        return give
+
+    @pytest.fixture
+    def status(self, alice):
+        def of(command):
+            return alice.api.get(f"/commands/{command}").json["command"]["status"]
+
+        return of
+
+    def test_one_goes_to_the_device_and_its_answer_comes_back(self, alice, sensor, give, status):
+        with Mqtt(sensor) as device:
+            device.hear("commands")
+            command = give(sensor)
+            [got] = device.heard()
+            assert (got["id"], got["name"], got["times_sent"]) == (command, "reboot", 1)
+            assert not device.got[0][2]
+            eventually(lambda: status(command) == "sent")
+            device.publish("commands/answer", {"command_id": command, "status": "acknowledged"})
+            eventually(lambda: status(command) == "acknowledged")
+            done = {"command_id": command, "status": "succeeded", "result": {"a": 1}}
+            for _ in range(2):
+                device.publish("commands/answer", done)
+            eventually(lambda: status(command) == "succeeded")
+        assert alice.api.get(f"/commands/{command}").json["command"]["result"] == {"a": 1}
+        kinds = EventLog.objects.filter(kind__startswith="command.").order_by("time")
+        assert [event.kind for event in kinds] == [
+            f"command.{what}" for what in ("created", "sent", "acknowledged", "succeeded")
+        ]
+
+    def test_nobody_who_listens_is_not_sent_to_and_asks_when_it_is_there(
+        self, sensor, give, status
+    ):
+        commands = [give(sensor, f"step {n}") for n in range(30)]
+        eventually(lambda: not BrokerNotice.objects.exists())
+        assert {status(command) for command in commands} == {"queued"}
+        with Mqtt(sensor) as device:
+            device.hear("commands")
+            device.publish("commands/get", {})
+            assert [got["id"] for got in device.heard(30)] == commands
+            eventually(lambda: {status(command) for command in commands} == {"sent"})
+
+    def test_an_answer_that_is_none_is_an_error_of_the_device(
+        self, sensor, alice, make_device, give
+    ):
+        other = give(make_device(alice))
+        with Mqtt(sensor) as device:
+            device.hear("errors")
+            device.publish("commands/answer", b"{")
+            device.publish("commands/answer", {"command_id": other, "status": "succeeded"})
+            device.publish("commands/answer", {"command_id": other, "status": "queued"})
+            errors = [error["error"] for error in device.heard(3)]
+        assert errors == ["validation_error", "not_found", "validation_error"]
+
+    def test_a_device_hears_and_answers_for_itself_alone(self, sensor, alice, make_device):
+        other = make_device(alice)
+        with Mqtt(sensor) as device:
+            assert device.subscribe(f"devices/{other.id}/commands") == REFUSED
+            assert device.publish("commands", {"id": "x"}) == REFUSED
+            assert device.publish("commands/other", {}) == REFUSED
+            assert device.publish("commands/answer", {}, of=other.id) == REFUSED

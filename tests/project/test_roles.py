@@ -8,6 +8,7 @@ import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,12 +16,13 @@ from django.contrib.auth.models import Permission
 
 from accounts.models import Token, User
 from accounts.services import set_active
-from devices import configs
+from devices import commands, configs
 from devices.models import ApiKey, Device, DeviceGroup
 from devices.services import add_to_group, create_group, register_device
 from events.models import EventLog
 from iotflow.lib.timeparse import now_ms
 from telemetry.alerting import alerts
+from telemetry.alerting.machine import Seen
 from telemetry.alerting.models import AlertRule
 from telemetry.alerting.rules import create_rule
 from telemetry.notifications.channels import create_channel
@@ -30,7 +32,9 @@ from tests.endpoints import Endpoint, endpoints
 
 V1 = "/api/v1"
 OK = "2xx"
-MODELS = ("user", "device", "devicegroup", "alertrule", "alert", "notificationchannel")
+MODELS = (
+    *("user", "device", "devicegroup", "command", "alertrule", "alert", "notificationchannel"),
+)
 _number = itertools.count(1)
 
 ROLES = (
@@ -64,6 +68,7 @@ PUBLIC = row(OK, OK, OK, OK, OK)
 NOBODY = row(404, 404, 404, 404, 404)
 OWN_STATE = row(401, OK, 401, 401, 401)  # of a device, switched off or not
 OWN_WRITE = row(401, OK, 401, 401, 401, inactive_device=403, device_of_a_deactivated_user=403)
+OWN_ANSWER = OWN_WRITE | {"other device": 404}
 USERS = row(401, 401, OK, OK, OK)
 SEEN = row(401, 401, OK, 404, OK)  # the owner's and staff's
 CHANGED = row(401, 401, OK, 404, OK, staff_without_permissions=403)
@@ -127,6 +132,7 @@ def world() -> World:
         "group_id": group.pk,
         "key_id": ApiKey.objects.get(device=device).pk,
         "event_id": EventLog.objects.filter(user_id=owner.pk).latest("time").pk,
+        "command_id": command_for(device),
         "rule_id": (rule := rule_about(owner, device)).pk,
         "alert_id": alert_of(rule, device),
         "channel_id": (delivery := sent_by(owner)).channel_id,
@@ -160,8 +166,14 @@ def rule_about(owner: User, device: Device) -> AlertRule:
     return create_rule(owner=owner, fields=fields, actor="")
 
 
+def command_for(device: Device) -> str:
+    given = {"name": "reboot", "params": {}, "expires_in": timedelta(hours=1)}
+    [command] = commands.create(devices=[device], actor="", **given)
+    return str(command.pk)
+
+
 def alert_of(rule: AlertRule, device: Device) -> str:
-    alert = alerts.raised(rule, device, now_ms(), 2.0)
+    alert = alerts.raised(rule, device, Seen(now_ms(), 2.0))
     alert.save(force_insert=True)
     alerts.deliver()
     return str(alert.pk)
@@ -260,6 +272,18 @@ TABLE: dict[Endpoint, tuple[dict[str, Any], Callable[[World], Any] | None]] = {
     ("GET", f"{V1}/devices/{{device_id}}/config/history"): (SEEN, None),
     ("POST", f"{V1}/devices/{{device_id}}/config/rollback"): (CHANGED, older_config),
     ("GET", f"{V1}/devices/credentials"): (OWN_STATE, None),
+    ("GET", f"{V1}/devices/commands"): (OWN_WRITE, None),
+    ("GET", f"{V1}/devices/commands/stream"): (OWN_WRITE, None),
+    ("POST", f"{V1}/devices/commands/{{command_id}}/acknowledge"): (OWN_ANSWER, None),
+    ("POST", f"{V1}/devices/commands/{{command_id}}/result"): (
+        OWN_ANSWER,
+        lambda _: {"status": "succeeded"},
+    ),
+    ("GET", f"{V1}/devices/{{device_id}}/commands"): (SEEN, None),
+    ("POST", f"{V1}/devices/{{device_id}}/commands"): (CHANGED, named),
+    ("POST", f"{V1}/groups/{{group_id}}/commands"): (CHANGED, named),
+    ("GET", f"{V1}/commands/{{command_id}}"): (SEEN, None),
+    ("POST", f"{V1}/commands/{{command_id}}/cancel"): (CHANGED, None),
     ("GET", f"{V1}/devices/user/{{user_id}}"): (SEEN, None),
     ("GET", f"{V1}/devices/{{device_id}}/status"): (SEEN, None),
     ("GET", f"{V1}/devices/{{device_id}}/presence"): (SEEN, None),
@@ -325,7 +349,8 @@ TABLE: dict[Endpoint, tuple[dict[str, Any], Callable[[World], Any] | None]] = {
     ("GET", f"{V1}/telemetry/user/{{user_id}}"): (SEEN, None),
 }
 NOBODYS = dict.fromkeys(
-    ("user_id", "event_id", "alert_id", "delivery_id"), "00000000-0000-4000-8000-000000000000"
+    ("user_id", "event_id", "command_id", "alert_id", "delivery_id"),
+    "00000000-0000-4000-8000-000000000000",
 )
 
 

@@ -223,3 +223,34 @@ class TestNotices:
         assert [notice.device_id for notice in first] == list(range(1, 101))
         notices.told(first)
         assert notices.waiting()[0].device_id == 101
+
+
+class TestCommands:
+    @pytest.fixture
+    def command(self, alice, sensor):
+        return alice.api.post(f"/devices/{sensor.id}/commands", {"name": "x"}).json["command"]["id"]
+
+    def answer(self, sensor, body):
+        return message(sensor, body, topic=f"devices/{sensor.id}/commands/answer")
+
+    def test_an_answer_is_taken_as_the_api_takes_it_and_again(self, alice, sensor, command):
+        one = {"command_id": command, "status": "acknowledged"}
+        done = {"command_id": command, "status": "failed", "result": {"why": "no"}}
+        batch = [self.answer(sensor, body) for body in (one, done)]
+        assert settle([*batch, message(sensor, {"data": {"a": 1}}), *batch]) == [None] * 5
+        told = alice.api.get(f"/commands/{command}").json["command"]
+        assert (told["status"], told["result"]) == ("failed", {"why": "no"})
+        assert len(stored(sensor)) == 1
+
+    def test_what_is_no_answer_is_refused(self, sensor, command):
+        bodies = [{}, [], {"command_id": "x", "status": "failed"}, b"{"]
+        bodies += [{"command_id": command, "status": "queued"}]
+        bodies += [{"command_id": "00000000-0000-0000-0000-000000000000", "status": "failed"}]
+        verdicts = settle([self.answer(sensor, body) for body in bodies])
+        assert reasons(verdicts) == ["invalid"] * 6
+
+    def test_a_device_that_asks_is_noted_for_the_bridge(self, sensor, settings):
+        settings.MQTT_URL = "mqtt://bridge:x@localhost"
+        topic = f"devices/{sensor.id}/commands/get"
+        assert settle([message(sensor, b"", topic=topic)]) == [None]
+        assert [notice.subject for notice in notices.waiting()] == ["asked"]

@@ -5,7 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from functools import lru_cache
 
-from iotflow.lib.live.stream import Stream
+from iotflow.lib.live.topics import Chunks
 
 # That its client has gone is noticed in writing, and until then a thread is held.
 HEARTBEAT_SECONDS = 2.0
@@ -15,7 +15,7 @@ _starting = threading.Lock()
 class Threaded:
     """The chunks of a stream, for a thread that may wait for them."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Chunks) -> None:
         stream.heartbeat = min(stream.heartbeat, HEARTBEAT_SECONDS)
         self.close = stream.close
         self._stream = stream

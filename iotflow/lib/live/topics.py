@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
@@ -28,6 +28,17 @@ class Reader(Protocol):
 
     def end(self, reason: str) -> None:
         """It is over; to be called in the loop."""
+
+
+class Chunks(Reader, Protocol):
+    """A reader as an answer that goes on; `heartbeat` in seconds, between chunks at most."""
+
+    heartbeat: float
+
+    def close(self) -> None:
+        """At its end, in any thread, whether or not it was begun."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
 
 
 @dataclass(frozen=True, slots=True)

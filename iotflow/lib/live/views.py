@@ -18,11 +18,17 @@ from rest_framework.views import APIView
 from iotflow.lib.json import JSONRenderer
 from iotflow.lib.live.stream import Place, Stream, parse_place
 from iotflow.lib.live.threads import Threaded
-from iotflow.lib.live.topics import Permit, Topic
+from iotflow.lib.live.topics import Chunks, Permit, Topic
 from iotflow.lib.pagination import whole_number
 from iotflow.lib.timeparse import now_ms
 
 SECONDS_MAX = 86_400
+EVENTS = "text/event-stream; charset=utf-8"
+SECONDS = OpenApiParameter(
+    "seconds",
+    {"type": "integer", "minimum": 0, "maximum": SECONDS_MAX},
+    description="End after so many; 0: when all that there is was sent. Default: do not end.",
+)
 PARAMETERS = [
     OpenApiParameter(
         "Last-Event-ID",
@@ -35,11 +41,7 @@ PARAMETERS = [
         str,
         description="The same for who cannot set a header; or a time in ms: go on from then.",
     ),
-    OpenApiParameter(
-        "seconds",
-        {"type": "integer", "minimum": 0, "maximum": SECONDS_MAX},
-        description="End after so many; 0: when all that there is was sent. Default: do not end.",
-    ),
+    SECONDS,
 ]
 RESPONSES = {(200, "text/event-stream"): OpenApiTypes.STR}
 
@@ -47,9 +49,9 @@ RESPONSES = {(200, "text/event-stream"): OpenApiTypes.STR}
 class StreamResponse(StreamingHttpResponse):
     """A stream as an answer."""
 
-    def __init__(self, stream: Stream, *, is_async: bool) -> None:
+    def __init__(self, stream: Chunks, *, is_async: bool, content_type: str = EVENTS) -> None:
         content: Any = stream if is_async else Threaded(stream)
-        super().__init__(content, content_type="text/event-stream; charset=utf-8")
+        super().__init__(content, content_type=content_type)
         self.stream = stream
         self["Cache-Control"] = "no-store"
         self["X-Accel-Buffering"] = "no"  # nginx is not to gather it
@@ -73,19 +75,25 @@ class StreamView(APIView):
 
         `more` is what Stream takes besides. Raises ValidationError (400), TooManyRequests (429).
         """
-        place, seconds = _place(request), _seconds(request)
-        is_async = isinstance(request._request, ASGIRequest)
+        place, seconds = _place(request), seconds_of(request)
+        is_async, most = room(request)
         stream = Stream(
             topic,
             permit,
             request.user.pk,
-            settings.STREAMS_MAX if is_async else settings.STREAMS_IN_THREADS,
+            most,
             place=place or Place(None, newest()),
             is_new=place is None,
             seconds=seconds,
             **more,
         )
         return StreamResponse(stream, is_async=is_async)
+
+
+def room(request: Request) -> tuple[bool, int]:
+    """Whether it is answered in a loop, and how many streams may be open there."""
+    is_async = isinstance(request._request, ASGIRequest)
+    return is_async, settings.STREAMS_MAX if is_async else settings.STREAMS_IN_THREADS
 
 
 def _place(request: Request) -> Place | None:
@@ -101,6 +109,7 @@ def _place(request: Request) -> Place | None:
     return None
 
 
-def _seconds(request: Request) -> int | None:
+def seconds_of(request: Request) -> int | None:
+    """For how long a stream was asked for; None for no end."""
     seconds = whole_number(request.query_params, "seconds", -1, 0, SECONDS_MAX)
     return None if seconds < 0 else seconds
