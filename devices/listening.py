@@ -19,10 +19,11 @@ from devices.permits import KeyPermit
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.live.hub import Hub, hub
 from iotflow.lib.live.places import places
+from iotflow.lib.live.stream import ENDS, RETRY_MS
 from iotflow.lib.live.topics import Channel, Permit, Topic
 
 AWAY_SECONDS = 2.0
-RETRY = b"retry: 3000\n\n"
+RETRY = b"retry: %d\n\n" % RETRY_MS
 Handed = Sequence[Command]
 
 
@@ -124,4 +125,6 @@ class Listener:
         if self._hub is not None and self._channel is not None:
             self._hub.leave(self._channel, self)
             self._channel = None
+            if not self._is_one_answer:
+                ENDS.add(self._reason or "closed")
         self._give_back()
