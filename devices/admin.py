@@ -29,7 +29,7 @@ from devices.files import DeviceFiles
 from devices.models import Command, Device, DeviceGroup, GroupMembership, ReportingInterval
 from devices.presence import presence, presences
 from devices.tally import frequent_types, tally
-from events.admin import DeviceFilter, pretty
+from events.admin import DeviceFilter, ReadOnly, pretty
 from events.kinds import Kind
 from iotflow.lib import ids
 from iotflow.lib.deletion import CountedDeletion
@@ -346,34 +346,25 @@ class ReportingIntervalAdmin(ModelAdmin):
 
 
 @admin.register(Command)
-class CommandAdmin(ModelAdmin):
+class CommandAdmin(ReadOnly):
     """To look at, and to take back; they are given by the API."""
 
     list_display = ["created_at", "name", "device", "state", "created_by", "times_sent"]
     list_filter = ["status", DeviceFilter, ["created_at", RangeDateTimeFilter]]
     list_filter_submit = True
     list_select_related = ["device"]
-    list_per_page = 50
-    paginator = InfinitePaginator
-    show_full_result_count = False
     search_fields = ["name"]
     actions = ["cancel"]
     fields = [
         *("name", "device", "state", "created_by", "created_at", "expires_at", "times_sent"),
         *("sent_at", "acknowledged_at", "finished_at", "what_to_do", "what_came_of_it"),
     ]
-    readonly_fields = fields
+    readonly_fields = ["state", "what_to_do", "what_came_of_it"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Command]:
         found = super().get_queryset(request)
         user = current_user(request)
         return found if sees_all(user, Command) else found.filter(owner_id=user.pk)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     def has_handle_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("devices.change_command")

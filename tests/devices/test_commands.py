@@ -7,7 +7,9 @@ from contextlib import suppress
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.db import connections
+from django.test import Client
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -248,6 +250,45 @@ def test_what_is_no_request_is_refused(alice, sensor):
     assert said(sensor, {"id": uuid.uuid4()}, "acknowledge").status == 404
     bad = alice.api.post(f"/devices/{sensor.id}/commands", REBOOT, idempotency_key="a b")
     assert (bad.status, bad.fields()) == (400, {"Idempotency-Key"})
+
+
+# --- In the admin site ----------------------------------------------------------------------------
+LIST = "/admin/devices/command/"
+
+
+def chosen(*commands):
+    return {"action": "cancel", "_selected_action": [one["id"] for one in commands]}
+
+
+def logged_in(user):
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def test_staff_look_at_them_and_take_back_those_that_are_not_over(alice, staff, sensor):
+    waits, done = give(alice, sensor), give(alice, sensor, params={"x": "<b>"})
+    said(sensor, done, "result", {"status": "succeeded", "result": {"n": 1}})
+    site = logged_in(staff.user)
+    assert "Succeeded" in site.get(LIST).content.decode()
+    page = site.get(f"{LIST}{done['id']}/change/").content.decode()
+    assert "&lt;b&gt;" in page
+    assert "_save" not in page
+    assert site.post(f"{LIST}{done['id']}/change/", {"name": "x"}).status_code == 403
+    told = site.post(LIST, chosen(waits, done), follow=True).content.decode()
+    assert "1 command(s) cancelled" in told
+    assert "1 command(s) were over already" in told
+    assert [seen(alice, one)["status"] for one in (waits, done)] == ["cancelled", "succeeded"]
+
+
+def test_staff_without_the_permission_only_look(alice, make_user, sensor):
+    viewer = make_user("viewer", is_staff=True)
+    viewer.user.user_permissions.add(Permission.objects.get(codename="view_command"))
+    command = give(alice, sensor)
+    site = logged_in(viewer.user)
+    assert "reboot" in site.get(LIST).content.decode()
+    site.post(LIST, chosen(command))
+    assert seen(alice, command)["status"] == "queued"
 
 
 # --- Waiting --------------------------------------------------------------------------------------
