@@ -68,7 +68,8 @@ class Changes:
         if alert is None:  # somebody has resolved it
             return
         close(alert, to_datetime(seen.time), "cleared", SYSTEM)
-        alert.document["payload"]["cleared"] = _quoted(seen)
+        quoted = alert.document["payload"]
+        quoted["cleared"] = _quoted(seen)
         self._changed[alert.pk] = alert
         self._events.append(_event(Kind.ALERT_CLEARED, alert, SYSTEM, **_of_value(alert, seen)))
 
