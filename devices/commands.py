@@ -104,7 +104,7 @@ def _known(
 ) -> dict[int, Command]:
     if not key:
         return {}
-    found = Command.objects.filter(device__in=ids, idempotency_key=key)
+    found = Command.objects.of_owners().filter(device__in=ids, idempotency_key=key)
     known = {one.device_id: one for one in found}
     if any((one.name, one.params) != (name, params) for one in known.values()):
         reason = "This key was used for another command."
@@ -114,7 +114,7 @@ def _known(
 
 def _check_room(ids: Sequence[int], now: datetime) -> None:
     most = settings.COMMANDS_OPEN_MAX
-    waiting = Command.objects.open(now).filter(device__in=ids)
+    waiting = Command.objects.of_owners().open(now).filter(device__in=ids)
     counted = waiting.values("device").annotate(number=Count("pk"))
     full = counted.filter(number__gte=most).order_by("device")
     if device_id := full.values_list("device", flat=True).first():
@@ -190,7 +190,7 @@ def finish(
 
 
 def _of_device(device_id: int, command_id: UUID) -> Command:
-    return _locked(Command.objects.filter(pk=command_id, device_id=device_id))
+    return _locked(Command.objects.of_owners().filter(pk=command_id, device_id=device_id))
 
 
 # --- By time --------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator, RegexVa
 from django.db import models
 
 from devices.querysets import OPEN_COMMANDS, ApiKeys, Commands, Devices, Groups
+from iotflow.lib.json import StoredDecoder
 
 COLOR = RegexValidator(r"^#[0-9A-Fa-f]{6}\Z", "A colour is written #RRGGBB.")
 SECONDS_MAX = 31_622_400  # a leap year
@@ -225,9 +226,9 @@ class Command(models.Model):
     )
     owner_id = models.BigIntegerField()
     name = models.CharField(max_length=100)
-    params = models.JSONField(default=dict)
+    params = models.JSONField(default=dict, decoder=StoredDecoder)
     status = models.CharField(max_length=12, choices=Status, default=Status.QUEUED)
-    result = models.JSONField(null=True)
+    result = models.JSONField(null=True, decoder=StoredDecoder)
     created_by = models.CharField(max_length=200)
     idempotency_key = models.CharField(max_length=255, default="", blank=True)
     times_sent = models.PositiveIntegerField(default=0)
@@ -243,7 +244,7 @@ class Command(models.Model):
         ordering = ["-created_at", "-id"]
         constraints = [
             models.UniqueConstraint(
-                fields=["device", "idempotency_key"],
+                fields=["device", "owner_id", "idempotency_key"],
                 condition=~models.Q(idempotency_key=""),
                 name="command_once_under_its_key",
             )

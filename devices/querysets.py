@@ -59,7 +59,11 @@ class Commands(models.QuerySet[Any]):
         """Those of the devices that are one's own since; everybody's for staff."""
         if user.is_staff:
             return self
-        return self.filter(owner_id=user.pk, device__owner=user)
+        return self.of_owners().filter(owner_id=user.pk)
+
+    def of_owners(self) -> "Commands":
+        """Those whose device is still whose it was."""
+        return self.filter(owner_id=F("device__owner_id"))
 
     def open(self, now: datetime) -> "Commands":
         return self.filter(status__in=OPEN_COMMANDS, expires_at__gt=now)
@@ -77,7 +81,7 @@ class Commands(models.QuerySet[Any]):
     def due(self, device_id: int, now: datetime, rest: timedelta) -> "Commands":
         """What a device is to be sent: new, or not acknowledged for as long as `rest`."""
         waits = Q(status="queued") | Q(status="sent", sent_at__lte=now - rest)
-        of_device = self.filter(device_id=device_id, owner_id=F("device__owner_id"))
+        of_device = self.of_owners().filter(device_id=device_id)
         return of_device.filter(waits, expires_at__gt=now).order_by("created_at", "id")
 
 

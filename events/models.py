@@ -13,6 +13,7 @@ from django.db import models
 from events.kinds import Kind, Severity
 from events.lookups import RangeInOne
 from events.querysets import Alerts, EventLogs
+from iotflow.lib.json import StoredDecoder
 
 
 def document_id() -> Any:
@@ -184,7 +185,7 @@ class Outbox(models.Model):
 
     event_id = models.UUIDField(unique=True)
     created_at = models.DateTimeField(auto_now_add=True)
-    document = models.JSONField(encoder=DjangoJSONEncoder)
+    document = models.JSONField(encoder=DjangoJSONEncoder, decoder=StoredDecoder)
     delivered_at = models.DateTimeField(null=True, editable=False)
 
     objects = Waiting()

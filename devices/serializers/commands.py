@@ -95,10 +95,18 @@ class CommandMessage(CommandAnswer):
     message = serializers.CharField()
 
 
-class CommandsMessage(serializers.Serializer[Any]):
+class GivenCommand(serializers.Serializer[Any]):
+    """Which command is which device's; a group may have very many."""
+
+    id = serializers.UUIDField()
+    device_id = serializers.IntegerField()
+    status = serializers.ChoiceField(choices=Status.choices)
+
+
+class GivenCommands(serializers.Serializer[Any]):
     status = serializers.CharField()
     message = serializers.CharField()
-    commands = CommandBody(many=True)
+    commands = GivenCommand(many=True)
 
 
 @extend_schema_serializer(many=False)
@@ -147,6 +155,11 @@ def command_body(command: Command) -> dict[str, Any]:
 
 def command_bodies(commands: Sequence[Command]) -> list[dict[str, Any]]:
     return [command_body(command) for command in commands]
+
+
+def given_body(command: Command) -> dict[str, Any]:
+    status = command.status_at(timezone.now()).value
+    return {"id": str(command.pk), "device_id": command.device_id, "status": status}
 
 
 def step_body(command: Command, message: str) -> dict[str, Any]:

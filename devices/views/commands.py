@@ -80,14 +80,14 @@ class GroupCommandsView(UserView):
     @extend_schema(
         parameters=[ONCE],
         request=shapes.CommandFields,
-        responses={201: shapes.CommandsMessage, 409: Error},
+        responses={201: shapes.GivenCommands, 409: Error},
     )
     def post(self, request: Request, group_id: int) -> Response:
         """Have every device that is in a group now do something: a command for each, or none."""
         group = changeable_group(request, group_id, "devices.add_command")
         made = _created(request, list(group.devices.order_by("pk")))
         body = {"status": "success", "message": f"{len(made)} command(s) created"}
-        return Response({**body, "commands": shapes.command_bodies(made)}, status=201)
+        return Response({**body, "commands": [shapes.given_body(one) for one in made]}, status=201)
 
 
 class CommandView(UserView):

@@ -47,6 +47,21 @@ def loads(text: bytes | str) -> Any:
         raise
 
 
+class StoredDecoder(json.JSONDecoder):
+    """Of what PostgreSQL's jsonb gives back, to which 1e23 is a whole number like any other.
+
+    What does not fit into 64 bits was a float, for no store here takes such an integer.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(parse_int=_stored_number, **options)
+
+
+def _stored_number(text: str) -> int | float:
+    number = int(text) if len(text) < 21 else INT64.stop
+    return number if number in INT64 else float(text)
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 

@@ -18,6 +18,7 @@ from django.db.models import Q
 
 from devices.models import Device, DeviceGroup
 from events.kinds import Severity
+from iotflow.lib.json import StoredDecoder
 from iotflow.lib.timeparse import to_ms
 from telemetry.alerting import numbers
 from telemetry.alerting.machine import Kind, Phase, Rule, Stand
@@ -191,7 +192,7 @@ class AlertState(models.Model):
     last_ms = models.BigIntegerField(null=True)
     last_value = models.FloatField(null=True)
     changes = models.JSONField(default=list)
-    usual = models.JSONField(null=True)
+    usual = models.JSONField(null=True, decoder=StoredDecoder)
 
     class Meta:
         constraints = [
@@ -237,7 +238,7 @@ class LiveAlert(models.Model):
     is_open = models.BooleanField(default=True)
     seq = models.PositiveIntegerField(default=1)
     delivered = models.PositiveIntegerField(default=0)
-    document = models.JSONField(encoder=DjangoJSONEncoder)
+    document = models.JSONField(encoder=DjangoJSONEncoder, decoder=StoredDecoder)
     changed_at = models.DateTimeField(auto_now=True)
 
     objects: ClassVar[LiveAlerts] = LiveAlerts.as_manager()  # type: ignore[assignment]

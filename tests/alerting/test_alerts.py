@@ -16,7 +16,7 @@ from devices.services import (
     remove_all_from_group,
     set_status,
 )
-from events import sinks
+from events import outbox, sinks
 from events.models import Alert, EventLog
 from iotflow.lib.errors import Conflict
 from iotflow.lib.timeparse import now_ms
@@ -514,3 +514,18 @@ def test_an_alert_outlives_its_end_by_the_time_that_events_have(alice, sensor, o
     assert sinks.purge_alerts(timezone.now() - timedelta(days=1)) == 0
     assert sinks.purge_alerts(later) == 1
     assert alerts_of(alice) == []
+
+
+def test_a_value_that_only_a_float_holds_is_told_as_it_was(alice, sensor):
+    """PostgreSQL's jsonb gives it back as a whole number, of more than 64 bits."""
+    make_rule(alice, device_id=sensor.device.pk)
+    say(sensor, 1e25)
+    [alert] = alerts_of(alice)
+    assert alert["details"]["raised"]["value"] == 1e25
+    assert alice.api.post(f"/alerts/{alert['id']}/acknowledge", {}).status == 200
+    outbox.relay_all()
+    [event] = EventLog.objects.filter(kind="alert.raised")
+    assert event.payload["value"] == 1e25
+    say(sensor, 20)
+    [alert] = alerts_of(alice)
+    assert alert["status"] == "resolved"

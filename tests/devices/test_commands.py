@@ -11,7 +11,8 @@ from django.contrib.auth.models import Permission
 from django.db import connections
 from django.test import Client
 from django.utils import timezone
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from devices import commands
@@ -210,13 +211,35 @@ def test_staff_without_the_permission_give_and_cancel_none(alice, make_user, sen
     assert viewer.api.post(f"/commands/{command['id']}/cancel").status == 403
 
 
-def test_a_device_that_changed_hands_does_not_hear_of_what_it_was_told(alice, bob, sensor):
-    command = give(alice, sensor)
+def test_a_device_that_changed_hands_does_not_hear_of_what_it_was_told(
+    alice, bob, sensor, settings
+):
+    answer = alice.api.post(f"/devices/{sensor.id}/commands", REBOOT, idempotency_key="k")
+    command = answer.json["command"]
     Device.objects.filter(pk=sensor.id).update(owner=bob.user)
     assert taken(sensor) == []
     assert bob.api.get(f"/commands/{command['id']}").status == 404
     assert bob.api.get(f"/devices/{sensor.id}/commands").json["commands"] == []
     assert alice.api.get(f"/commands/{command['id']}").status == 404
+    assert said(sensor, command, "result", {"status": "succeeded"}).status == 404
+    settings.COMMANDS_OPEN_MAX = 1
+    own = bob.api.post(f"/devices/{sensor.id}/commands", REBOOT, idempotency_key="k")
+    assert (own.status, own.json["command"]["created_by"]) == (201, "user:bob")
+
+
+def test_large_numbers_come_back_as_they_were(alice, sensor):
+    """To jsonb they are whole numbers, of more than 64 bits."""
+    numbers = {"a": 1e23, "b": 1e300, "c": 2**63 - 1, "d": -(2**63), "e": -1e19, "f": 0.1}
+    path, once = f"/devices/{sensor.id}/commands", {"idempotency_key": "k"}
+    for _ in range(2):
+        answer = alice.api.post(path, {"name": "x", "params": numbers}, **once)
+        assert (answer.status, answer.json["command"]["params"]) == (201, numbers)
+    command = answer.json["command"]
+    assert taken(sensor)[0]["params"] == numbers
+    for _ in range(2):
+        body = {"status": "succeeded", "result": numbers}
+        assert said(sensor, command, "result", body).status == 200
+    assert seen(alice, command)["result"] == numbers
 
 
 def test_a_device_that_is_switched_off_takes_none(alice, sensor):
@@ -405,7 +428,7 @@ def reference(steps):
     return status, trail
 
 
-@settings(
+@examples(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(steps=STEPS)
