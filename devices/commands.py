@@ -133,7 +133,7 @@ def _wake(device_ids: Iterable[int]) -> None:
 # --- By devices -----------------------------------------------------------------------------------
 def hand_out(device_id: int, rest: timedelta = REST) -> list[Command]:
     """The oldest HANDED_MAX that the device is to be sent now, which are sent by that."""
-    due = Command.objects.due(device_id, timezone.now(), rest)
+    due = Command.objects.due([device_id], timezone.now(), rest)
     if not due.exists():  # it is asked often, and no lock is taken for nothing
         return []
     with transaction.atomic():
@@ -141,9 +141,9 @@ def hand_out(device_id: int, rest: timedelta = REST) -> list[Command]:
         return _sent(found)
 
 
-def waiting(device_id: int, rest: timedelta) -> list[Command]:
-    """The same, sent by nobody yet."""
-    return list(Command.objects.due(device_id, timezone.now(), rest)[:HANDED_MAX])
+def waiting(device_ids: Collection[int], rest: timedelta) -> list[Command]:
+    """The same of many devices, by one query; sent by nobody yet."""
+    return list(Command.objects.due(device_ids, timezone.now(), rest).first_of_each(HANDED_MAX))
 
 
 @transaction.atomic

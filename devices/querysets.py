@@ -1,11 +1,13 @@
 """Reads of devices, keys and groups: who may see first, shape second."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
 from django.db import models
-from django.db.models import Count, F, Q
+from django.db.models import Count, F, Q, Window
+from django.db.models.functions import RowNumber
 
 from iotflow.lib import ids
 
@@ -78,11 +80,17 @@ class Commands(models.QuerySet[Any]):
         found = self.filter(status=status)
         return found.filter(expires_at__gt=now) if status in OPEN_COMMANDS else found
 
-    def due(self, device_id: int, now: datetime, rest: timedelta) -> "Commands":
-        """What a device is to be sent: new, or not acknowledged for as long as `rest`."""
+    def due(self, device_ids: Collection[int], now: datetime, rest: timedelta) -> "Commands":
+        """What devices are to be sent: new, or not acknowledged for as long as `rest`."""
         waits = Q(status="queued") | Q(status="sent", sent_at__lte=now - rest)
-        of_device = self.of_owners().filter(device_id=device_id)
+        of_device = self.of_owners().filter(device_id__in=device_ids)
         return of_device.filter(waits, expires_at__gt=now).order_by("created_at", "id")
+
+    def first_of_each(self, most: int) -> "Commands":
+        """The oldest `most` of each device."""
+        order = ["created_at", "id"]
+        place = Window(RowNumber(), partition_by="device_id", order_by=order)
+        return self.annotate(place=place).filter(place__lte=most)
 
 
 class Groups(models.QuerySet[Any]):

@@ -54,10 +54,8 @@ def _hand_out(session: Session, waiting: Collection[BrokerNotice]) -> bool:
     one it waits, until the device asks for it, here or by HTTP.
     """
     asked = {one.device_id for one in waiting if one.subject == Subject.ASKED}
-    found: list[Command] = []
-    for device_id in sorted({one.device_id for one in waiting}):
-        rest = commands.NO_REST if device_id in asked else commands.REST
-        found += commands.waiting(device_id, rest)
+    told = {one.device_id for one in waiting} - asked
+    found = [*commands.waiting(asked, commands.NO_REST), *commands.waiting(told, commands.REST)]
     heard = session.deliver(map(_command, found), DELIVER_SECONDS)
     if heard is None:
         return False

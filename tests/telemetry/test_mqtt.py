@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from devices import configs, notices
+from devices import commands, configs, notices
 from devices.models import ApiKey, BrokerNotice
 from devices.services import create_key, delete_devices, revoke_key, rotate_key, set_status
 from events.models import EventLog
@@ -254,3 +254,21 @@ class TestCommands:
         topic = f"devices/{sensor.id}/commands/get"
         assert settle([message(sensor, b"", topic=topic)]) == [None]
         assert [notice.subject for notice in notices.waiting()] == ["asked"]
+
+    def test_of_each_device_the_oldest_few_are_found_by_one_query(
+        self, alice, sensor, make_device, django_assert_num_queries
+    ):
+        things = [sensor, make_device(alice), make_device(alice)]
+        given = {
+            thing.id: [
+                alice.api.post(f"/devices/{thing.id}/commands", {"name": "x"}).json["command"]["id"]
+                for _ in range(commands.HANDED_MAX + 1)
+            ]
+            for thing in things
+        }
+        with django_assert_num_queries(1):
+            found = commands.waiting([things[0].id, things[2].id], commands.REST)
+        by_device = {thing.id: [] for thing in (things[0], things[2])}
+        for one in found:
+            by_device[one.device_id].append(str(one.pk))
+        assert by_device == {pk: given[pk][: commands.HANDED_MAX] for pk in by_device}
