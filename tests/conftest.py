@@ -104,9 +104,10 @@ def close(*things: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def clean_redis(request: pytest.FixtureRequest) -> None:
-    """Each test begins with an empty Redis, closed breakers, and no limit used."""
+    """Each test begins with an empty Redis, closed breakers, no limit used and no event missed."""
     if request.node.nodeid.startswith(PURE):
         return
+    from events.news import ears
     from iotflow.lib.postgres import base
     from iotflow.lib.ratelimit import memory
     from iotflow.lib.redis import breaker, redis
@@ -114,6 +115,7 @@ def clean_redis(request: pytest.FixtureRequest) -> None:
 
     close(breaker, base.breaker, telemetry_store())
     memory.clear()
+    ears.take_missed()
     with redis() as client:
         client.flushdb()
 

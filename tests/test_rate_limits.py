@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Semaphore
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -331,11 +332,19 @@ class TestLogIns:
         assert [login().status for _ in range(4)] == [401] * 3 + [429]
 
     def test_while_others_may_yet_succeed_one_comes_back_soon(self, monkeypatch):
-        monkeypatch.setattr(User, "check_password", lambda *_: bool(time.sleep(1.5)))
+        looked_at, may_end = Semaphore(0), Event()
+
+        def look(*_: object) -> bool:
+            looked_at.release()
+            return not may_end.wait(20)
+
+        monkeypatch.setattr(User, "check_password", look)
         with ThreadPoolExecutor(3) as threads:
             under_way = [threads.submit(in_thread, login) for _ in range(3)]
-            time.sleep(0.4)
+            for _ in under_way:
+                assert looked_at.acquire(timeout=20)
             answer = login(password=PASSWORD)
+            may_end.set()
             assert answer.status == 429
             assert answer.headers["Retry-After"] == "1"
             assert [attempt.result().status for attempt in under_way] == [401] * 3

@@ -1,8 +1,10 @@
 """Live streams: what listeners are told, by what comes in and by what they come back with."""
 
+import asyncio
 import itertools
 import threading
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from django.test import Client
@@ -15,6 +17,7 @@ from iotflow.lib.live import channels, hub, stream
 from iotflow.lib.live.channels import News, Position
 from iotflow.lib.live.places import places
 from iotflow.lib.live.stream import SENT_MAX, Place, Sent, parse_place
+from iotflow.lib.live.topics import Channel, Topic
 from iotflow.lib.redis import key, redis
 from tests.api import Api, Something
 from tests.listening import Listening, lines, numbers, once, submit
@@ -384,3 +387,32 @@ def test_two_channels_hear_of_one_subject():
     assert [entry.subject for entry in found["a"]] == [1, 2]
     assert [entry.subject for entry in found["b"]] == [2]
     assert list(itertools.chain(*channels.newer({"a": found["a"][-1].position}, 10).values())) == []
+
+
+def test_what_redis_said_of_a_channel_is_not_for_the_one_opened_since(monkeypatch):
+    topic = Topic("a", frozenset({7}))
+
+    async def positions() -> tuple[Any, Any]:
+        ours = hub.Hub()
+        for task in ours._tasks:
+            task.cancel()
+        ask = ours.in_thread
+        before = await ours.join(topic, Mock())
+
+        async def slowly(*call: Any) -> Any:
+            said = await ask(*call)
+            monkeypatch.setattr(ours, "in_thread", ask)
+            for reader in list(before.readers):
+                ours.leave(before, reader)
+            with redis() as client:
+                channels.tell(client, [News(7, 1, b"{}")])
+            opened.append(await ours.join(topic, Mock()))
+            return said
+
+        opened: list[Channel] = []
+        monkeypatch.setattr(ours, "in_thread", slowly)
+        await ours._listen()
+        return before.position, opened[0].position
+
+    before, since = asyncio.run(positions())
+    assert since == Position(before.born, before.number + 1)

@@ -103,10 +103,12 @@ class Hub:
 
     async def _listen(self) -> None:
         """Keep the channels, make anew those that are gone, and see whether one was."""
-        wanted = {channel.name: channel.subjects for channel in self._channels.values()}
+        asked = dict(self._channels)
+        wanted = {name: channel.subjects for name, channel in asked.items()}
         for name, last in (await self.in_thread(_listen_to, wanted)).items():
-            if name in self._channels:
-                self._channels[name].place(last)
+            # One that was opened meanwhile knows better.
+            if self._channels.get(name) is asked[name]:
+                asked[name].place(last)
 
     async def _read_once(self) -> bool:
         """Whether there may be more at once."""
