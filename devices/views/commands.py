@@ -15,7 +15,7 @@ from accounts.permissions import check_may_change
 from accounts.requests import current_actor, current_user
 from devices import commands
 from devices.authentication import IsWritingDevice
-from devices.listening import Handed, Listener
+from devices.listening import CommandListener, Handed
 from devices.models import Command, Device
 from devices.permits import KeyPermit
 from devices.serializers import commands as shapes
@@ -149,11 +149,11 @@ class OwnCommandsView(DeviceView):
             return json.dumps(shapes.own_commands_body(device.id, found))
 
         is_async, most = room(request)
-        listener = Listener(
+        listener = CommandListener(
             KeyPermit(device.id, device.key_id),
             most,
             told=answer,
-            end=lambda reason: answer(()),
+            say_end=lambda reason: answer(()),
             idle=b" ",  # which JSON may begin with
             is_one_answer=True,
             seconds=wait,
@@ -173,11 +173,11 @@ class CommandStreamView(StreamView, DeviceView):
         """
         device = current_device(request)
         is_async, most = room(request)
-        listener = Listener(
+        listener = CommandListener(
             KeyPermit(device.id, device.key_id),
             most,
             told=_events,
-            end=lambda reason: b'event: end\ndata: {"reason":"%s"}\n\n' % reason.encode(),
+            say_end=lambda reason: b'event: end\ndata: {"reason":"%s"}\n\n' % reason.encode(),
             idle=b": heartbeat\n",
             is_one_answer=False,
             seconds=seconds_of(request),

@@ -19,16 +19,13 @@ from dataclasses import dataclass
 from itertools import islice
 from time import monotonic
 from typing import Protocol
-from weakref import finalize
-
-from django.conf import settings
 
 from iotflow.lib import json
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.live import channels
 from iotflow.lib.live.channels import Entry, Position
-from iotflow.lib.live.hub import Hub, hub
-from iotflow.lib.live.places import places
+from iotflow.lib.live.hub import Hub
+from iotflow.lib.live.listener import AWAY_SECONDS, RETRY_MS, Listener
 from iotflow.lib.live.topics import Channel, Permit, Topic, follows
 from iotflow.lib.metrics import Counter
 from iotflow.lib.timeparse import EARLIEST, LATEST, format_ms
@@ -38,14 +35,10 @@ AT_ONCE = 100
 SENT_MAX = 5000
 # So long after it was stored a reading may still come by the channel: a batch is told at its end.
 LATE_SECONDS = 10.0
-RETRY_MS = 3000
-# So often the store is asked while Redis is away, and so long it is not: Redis may be back at once,
-# with all that it had.
-AWAY_SECONDS = 2.0
+# So long the store is not asked when Redis is away: it may be back at once, with all that it had.
 PATIENCE_SECONDS = 5.0
 HEARTBEAT = b": heartbeat\n"
 AWAY = b": a store is away\n\n"
-ENDS = Counter("iotflow_stream_ends_total", "Live streams that ended, by why.", ("reason",))
 BREAKS = Counter(
     "iotflow_stream_breaks_total",
     "Times a live stream had to go on from the store, or to say that it cannot.",
@@ -105,7 +98,7 @@ class Sent:
         self._until = monotonic() + LATE_SECONDS
 
 
-class Stream:
+class Stream(Listener):
     """What `topic` says, from `place` on, as chunks of a text/event-stream; one of `who`'s.
 
     Where it `is_new`, that is what comes from now on. Without a `source` what the channel has no
@@ -133,11 +126,7 @@ class Stream:
         settle: float = 0.0,
         seconds: int | None = None,
     ) -> None:
-        places.take(who, most)
-        self._give_back = finalize(self, places.give_back, who)
-        self.permit = permit
-        self.heartbeat: float = settings.STREAM_HEARTBEAT_SECONDS
-        self._topic = topic
+        super().__init__(topic, permit, who, most, seconds or None)
         self._source = source
         self._event = event.encode()
         self._shape = shape
@@ -146,43 +135,16 @@ class Stream:
         self._time = place.time
         self._is_new = is_new
         self._once = seconds == 0
-        self._deadline = monotonic() + seconds if seconds else None
         self._sent = Sent()
         self._noted: Position | None = None
         self._is_reading = False
-        self._reason = ""
-        self._hub: Hub | None = None
-        self._channel: Channel | None = None
 
-    def end(self, reason: str) -> None:
-        self._reason = self._reason or reason
-        if self._channel is not None:
-            self._channel.wake()
-
-    def close(self) -> None:
-        """What the answer calls at its end, in any thread, whether or not it was begun."""
-        if self._hub is not None:
-            self._hub.loop.call_soon_threadsafe(self._leave)
-        self._give_back()
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        self._hub = hub()
-        self._channel = channel = await self._hub.join(self._topic, self)
-        try:
-            yield b"retry: %d\n" % RETRY_MS + self._begun(channel)
-            while not self._is_over():
-                if chunk := await self._next(self._hub, channel):
-                    yield chunk
-            yield b'event: end\ndata: {"reason":"%s"}\n\n' % self._reason.encode()
-        finally:
-            self._leave()
-
-    def _leave(self) -> None:
-        if self._hub is not None and self._channel is not None:
-            self._hub.leave(self._channel, self)
-            self._channel = None
-            ENDS.add(self._reason or "closed")
-        self._give_back()
+    async def chunks(self, hub: Hub, channel: Channel) -> AsyncIterator[bytes]:
+        yield b"retry: %d\n" % RETRY_MS + self._begun(channel)
+        while not self.is_over():
+            if chunk := await self._next(hub, channel):
+                yield chunk
+        yield b'event: end\ndata: {"reason":"%s"}\n\n' % self._reason.encode()
 
     def _begun(self, channel: Channel) -> bytes:
         if not self._is_new:
@@ -190,11 +152,6 @@ class Stream:
         if not self._settle:
             self._position = channel.position
         return self._mark()
-
-    def _is_over(self) -> bool:
-        if self._deadline is not None and monotonic() >= self._deadline:
-            self.end("time")
-        return bool(self._reason)
 
     async def _next(self, hub: Hub, channel: Channel) -> bytes:
         """What is to be sent next, or nothing; waits for it."""
@@ -223,13 +180,7 @@ class Stream:
         if self._once:
             self.end("unavailable")
             return b""
-        left = seconds if self._deadline is None else self._deadline - monotonic()
-        try:
-            async with asyncio.timeout(min(seconds, left)):
-                await changed.wait()
-        except TimeoutError:
-            return else_say
-        return b""
+        return b"" if await self.has_changed(changed, seconds) else else_say
 
     def _told(self, entries: Iterable[Entry], at: Position, subjects: Collection[int]) -> bytes:
         """The entries as events, up to where something is missing; there the place is lost."""
