@@ -34,6 +34,7 @@ from iotflow.lib.timeparse import now_ms
 
 Status = Command.Status
 PART = 500
+DEVICES_MAX = 10_000
 HANDED_MAX = 20
 # What was sent and not acknowledged is sent again after so long, to whoever waits for commands.
 REST = timedelta(seconds=30)
@@ -59,8 +60,11 @@ def create(
 ) -> list[Command]:
     """One for each device, or none at all; under an `idempotency_key`, what was made first.
 
-    Conflict where that was another command, or where a device has COMMANDS_OPEN_MAX that wait.
+    Conflict where that was another command, where a device has COMMANDS_OPEN_MAX that wait, or
+    where these are more than DEVICES_MAX.
     """
+    if len(devices) > DEVICES_MAX:
+        raise Conflict(f"One call gives commands to {DEVICES_MAX:,} devices at most.")
     ids = [device.pk for device in devices]
     locked = list(Device.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk"))
     known = _known(ids, idempotency_key, name, params)

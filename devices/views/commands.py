@@ -26,7 +26,7 @@ from devices.views.base import (
     current_device,
     visible_device,
 )
-from devices.views.groups import changeable_group
+from devices.views.groups import changeable_group, visible_group
 from iotflow.lib import idempotency, json
 from iotflow.lib.errors import Error
 from iotflow.lib.live.views import (
@@ -55,14 +55,7 @@ class DeviceCommandsView(UserView):
     def get(self, request: Request, device_id: int) -> Response:
         """A device's commands, newest first."""
         device = visible_device(request, device_id)
-        found = _visible(request).filter(device=device)
-        if status := request.query_params.get("status"):
-            if status not in Command.Status.values:
-                raise ValidationError({"status": [f"One of {', '.join(Command.Status.values)}."]})
-            found = found.in_status(status, timezone.now())
-        page = paginate(request, found)
-        bodies = shapes.command_bodies(page.rows)
-        return Response({"status": "success", "commands": bodies, "meta": page.meta})
+        return _listed(request, _visible(request).filter(device=device))
 
     @extend_schema(
         parameters=[ONCE],
@@ -77,6 +70,12 @@ class DeviceCommandsView(UserView):
 
 
 class GroupCommandsView(UserView):
+    @extend_schema(parameters=[STATUS, *PAGE], responses=shapes.CommandList)
+    def get(self, request: Request, group_id: int) -> Response:
+        """The commands of the devices that are in a group now, newest first."""
+        group = visible_group(request, group_id)
+        return _listed(request, _visible(request).filter(device__in=group.devices.all()))
+
     @extend_schema(
         parameters=[ONCE],
         request=shapes.CommandFields,
@@ -85,7 +84,7 @@ class GroupCommandsView(UserView):
     def post(self, request: Request, group_id: int) -> Response:
         """Have every device that is in a group now do something: a command for each, or none."""
         group = changeable_group(request, group_id, "devices.add_command")
-        made = _created(request, list(group.devices.order_by("pk")))
+        made = _created(request, list(group.devices.order_by("pk")[: commands.DEVICES_MAX + 1]))
         body = {"status": "success", "message": f"{len(made)} command(s) created"}
         return Response({**body, "commands": [shapes.given_body(one) for one in made]}, status=201)
 
@@ -112,6 +111,16 @@ def _visible(request: Request) -> Any:
     return Command.objects.visible_to(current_user(request))
 
 
+def _listed(request: Request, found: Any) -> Response:
+    if status := request.query_params.get("status"):
+        if status not in Command.Status.values:
+            raise ValidationError({"status": [f"One of {', '.join(Command.Status.values)}."]})
+        found = found.in_status(status, timezone.now())
+    page = paginate(request, found)
+    bodies = shapes.command_bodies(page.rows)
+    return Response({"status": "success", "commands": bodies, "meta": page.meta})
+
+
 def _created(request: Request, devices: list[Device]) -> list[Command]:
     key = idempotency.key_of(request)
     fields = shapes.CommandFields(data=request.data)
@@ -131,6 +140,7 @@ def _answer(command: Command, message: str, status: int) -> Response:
 
 class OwnCommandsView(DeviceView):
     permission_classes = [IsWritingDevice]
+    http_method_names = ["get", "options"]  # HEAD would have commands sent to nobody
 
     @extend_schema(parameters=[WAIT], responses=shapes.OwnCommands)
     def get(self, request: Request) -> HttpResponseBase:

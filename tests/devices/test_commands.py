@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from devices import commands
+from devices import commands, services
 from devices.models import ApiKey, Command, Device
 from events.models import EventLog
 from iotflow.lib.errors import Conflict
@@ -120,6 +120,40 @@ def test_a_group_has_one_for_each_device_or_none(alice, make_device, settings):
     assert refused.status == 409
     assert str(things[1].id) in refused.json["message"]
     assert Command.objects.count() == 4
+
+
+def test_what_became_of_a_groups_commands_is_listed(alice, bob, make_device):
+    inside, outside = make_device(alice), make_device(alice)
+    group = services.create_group(owner=alice.user, fields={"name": "g"}, actor="test")
+    services.add_to_group(group=group, device=inside.device, actor="test")
+    path = f"/groups/{group.pk}/commands"
+    done, waits = give(alice, inside), give(alice, inside)
+    give(alice, outside)
+    assert said(inside, done, "result", {"status": "succeeded"}).status == 200
+    assert [one["id"] for one in alice.api.get(path).json["commands"]] == [waits["id"], done["id"]]
+    [found] = alice.api.get(path, status="succeeded").json["commands"]
+    assert found["id"] == done["id"]
+    assert alice.api.get(path, status="lost").fields() == {"status"}
+    assert bob.api.get(path).status == 404
+
+
+def test_a_group_may_be_too_large_for_one_call(alice, make_device, monkeypatch):
+    monkeypatch.setattr(commands, "DEVICES_MAX", 1)
+    group = services.create_group(owner=alice.user, fields={"name": "g"}, actor="test")
+    path = f"/groups/{group.pk}/commands"
+    services.add_to_group(group=group, device=make_device(alice).device, actor="test")
+    assert alice.api.post(path, REBOOT).status == 201
+    services.add_to_group(group=group, device=make_device(alice).device, actor="test")
+    assert alice.api.post(path, REBOOT).status == 409
+    assert Command.objects.count() == 1
+
+
+def test_there_is_no_head_which_would_have_them_sent_to_nobody(alice, sensor):
+    give(alice, sensor)
+    for path in ("/devices/commands", "/devices/commands/stream"):
+        answer = Client().head(f"/api/v1{path}", **sensor.api._headers())
+        assert answer.status_code == 405
+    assert [one["times_sent"] for one in taken(sensor)] == [1]
 
 
 # --- Again, late, and in contradiction ------------------------------------------------------------

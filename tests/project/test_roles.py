@@ -281,6 +281,7 @@ TABLE: dict[Endpoint, tuple[dict[str, Any], Callable[[World], Any] | None]] = {
     ),
     ("GET", f"{V1}/devices/{{device_id}}/commands"): (SEEN, None),
     ("POST", f"{V1}/devices/{{device_id}}/commands"): (CHANGED, named),
+    ("GET", f"{V1}/groups/{{group_id}}/commands"): (SEEN, None),
     ("POST", f"{V1}/groups/{{group_id}}/commands"): (CHANGED, named),
     ("GET", f"{V1}/commands/{{command_id}}"): (SEEN, None),
     ("POST", f"{V1}/commands/{{command_id}}/cancel"): (CHANGED, None),

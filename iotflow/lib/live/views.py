@@ -58,7 +58,12 @@ class StreamResponse(StreamingHttpResponse):
 
 
 class StreamView(APIView):
-    """Errors are JSON, whatever is accepted: EventSource names its own type alone."""
+    """Errors are JSON, whatever is accepted: EventSource names its own type alone.
+
+    There is no HEAD: it would go on like a stream, and say nothing.
+    """
+
+    http_method_names = ["get", "options"]
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
         return JSONRenderer(), JSONRenderer.media_type
