@@ -17,6 +17,7 @@ from devices.models import Device
 from iotflow.lib.errors import StoreAway, as_store_away
 from iotflow.lib.metrics import Counter, Figure
 from iotflow.lib.redis import redis
+from iotflow.lib.timeparse import EARLIEST
 from telemetry.alerting import sieve
 from telemetry.alerting.machine import Phase, Seen
 from telemetry.alerting.models import AlertRule
@@ -28,6 +29,7 @@ from telemetry.stores import telemetry_store
 logger = logging.getLogger(__name__)
 KEPT_MAX = 50_000
 PART = 500
+LOOKED_MAX = 5_000
 CHECKED = Counter(
     "iotflow_alert_checks_total", "Values that PostgreSQL had to look at for rules.", ("outcome",)
 )
@@ -132,26 +134,44 @@ def _decided(part: Sequence[Waiting]) -> list[Decided]:
     """Raises StoreAway, or what Django does where the database is."""
     timely: list[Waiting] = []
     late: list[Waiting] = []
-    latest = _latest_of([one for one in part if not one.due.is_known])
+    seen = _seen_before([one for one in part if not one.due.is_known])
     for one in part:
-        (late if _is_late(one, latest) else timely).append(one)
+        is_late = not one.due.is_known and one.reading.time < seen[one.pair, one.came]
+        (late if is_late else timely).append(one)
     return [*_transact(timely), *_freed(late)]
 
 
-def _latest_of(unknown: Sequence[Waiting]) -> Mapping[Place, Mapping[str, LatestValue]]:
-    places = {one.place for one in unknown}
-    return telemetry_store().latest(sorted(places)) if places else {}
-
-
-def _is_late(one: Waiting, latest: Mapping[Place, Mapping[str, LatestValue]]) -> bool:
-    """Whether the store had a newer value that the rule has looked at before this came; asked where
-    nothing else is known.
+def _seen_before(unknown: Sequence[Waiting]) -> Mapping[tuple[Pair, int], int]:
+    """Of what came together, by what the store has: the newest time that the rule has looked at
+    before; asked where nothing else is known. EARLIEST where that is older than all of it.
     """
-    rule = one.due.check.rule
-    if one.due.is_known or (newest := latest[one.place].get(rule.measurement)) is None:
-        return False
-    is_newer = newest.time > one.reading.time and newest.written < one.came
-    return is_newer and rule.takes(newest.time, newest.written // 1000)
+    groups: dict[tuple[Pair, int], list[Waiting]] = {}
+    for one in unknown:
+        groups.setdefault((one.pair, one.came), []).append(one)
+    places = sorted({one.place for one in unknown})
+    latest = telemetry_store().latest(places) if places else {}
+    return {which: _newest_before(group, latest) for which, group in groups.items()}
+
+
+def _newest_before(
+    group: Sequence[Waiting], latest: Mapping[Place, Mapping[str, LatestValue]]
+) -> int:
+    first = group[0]
+    rule, oldest = first.due.check.rule, min(one.reading.time for one in group)
+    newest = latest[first.place].get(rule.measurement)
+    if newest is None or newest.time <= oldest:
+        return EARLIEST
+    if newest.written < first.came:
+        return newest.time if rule.takes(newest.time, newest.written // 1000) else EARLIEST
+    own = {one.reading.time for one in group}
+    if newest.time not in own:  # that came later
+        return EARLIEST
+    # The latest value is what has come now: the one before is found in the history alone.
+    values = telemetry_store().values(
+        first.reading.device_id, rule.measurement, oldest + 1, newest.time
+    )
+    others = (time for time, _ in islice(values, LOOKED_MAX) if time not in own)
+    return max((time for time in others if not rule.is_muted(time)), default=EARLIEST)
 
 
 @transaction.atomic

@@ -2,7 +2,7 @@
 
 import itertools
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis import RedisError
 
@@ -75,6 +75,13 @@ GROUPS = st.tuples(
 
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@example(  # late by 2 ms, as only the history knows: what is newer has come with it
+    groups=[(1, [(0, 20.0)], False), (1, [(9, 20.0)], False), (5, [(1, 31.0), (5, 20.0)], True)],
+    raise_after=0,
+    clear_after=0,
+    hysteresis=0.0,
+    late=1,
 )
 @given(
     groups=st.lists(GROUPS, max_size=20),
