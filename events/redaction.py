@@ -108,7 +108,16 @@ CHANGED: dict[Kind, frozenset[str]] = {
     Kind.ALERT_RULE_CHANGED: frozenset(
         {"name", "measurement", "kind", "aggregation", "window", "threshold", "low", "high"}
         | {"within_seconds", "expected_seconds", "missed", "hysteresis", "raise_after"}
-        | {"clear_after", "severity", "late_seconds", "enabled", "muted_from", "muted_until"}
+        | {
+            "clear_after",
+            "severity",
+            "late_seconds",
+            "enabled",
+            "muted_from",
+            "muted_until",
+            "muted_weekly",
+            "muted_timezone",
+        }
     ),
     Kind.NOTIFICATION_CHANNEL_CHANGED: frozenset(
         {"name", "address", "least_severity", "all_devices", "enabled", "digest_seconds"}

@@ -3,9 +3,8 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TypeVar
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.http import QueryDict
@@ -18,7 +17,7 @@ from iotflow.lib.timeparse import UNITS
 from telemetry.aggregates import AGGREGATIONS
 from telemetry.charts import auto_window
 from telemetry.cursors import FeedCursor, HistoryCursor, feed_cursor, history_cursor
-from telemetry.windows import DAY, HOUR, Calendar
+from telemetry.windows import DAY, HOUR, NO_ZONE, Calendar, zones
 
 WINDOW = re.compile(r"([1-9]\d{0,6})([smhdw])", re.ASCII)
 WINDOW_MIN, WINDOW_MAX = UNITS["m"], 30 * UNITS["d"]
@@ -91,7 +90,7 @@ def parse_aggregate(query: QueryDict) -> AggregateParameters:
         errors["fill"] = [f"Must be one of: {', '.join(FILLS)}."]
     zone_text = query.get("timezone") or "UTC"
     if zone_text not in zones():
-        errors["timezone"] = ["Must be a time zone's name, such as Europe/Berlin or UTC."]
+        errors["timezone"] = [NO_ZONE]
     points = _noted(
         errors,
         lambda: whole_number(query, "points", 0, POINTS_MIN, settings.AGGREGATE_POINTS_MAX),
@@ -119,12 +118,6 @@ def parse_aggregate(query: QueryDict) -> AggregateParameters:
         points or None,
         fill == "null",
     )
-
-
-@lru_cache(maxsize=1)
-def zones() -> frozenset[str]:
-    """The names of time zones: of those alone a file may be looked for."""
-    return frozenset(available_timezones())
 
 
 def _length(text: str) -> int:

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
+from functools import lru_cache
+from zoneinfo import ZoneInfo, available_timezones
 
 from iotflow.lib.timeparse import EARLIEST, LATEST, to_datetime
 
@@ -12,6 +13,7 @@ WEEK = 7 * DAY
 MONDAY = 4 * DAY  # the first one after 1970-01-01, a Thursday
 NAIVE_EPOCH = datetime(1970, 1, 1)
 UTC_NAMES = ("UTC", "Etc/UTC")
+NO_ZONE = "Must be a time zone's name, such as Europe/Berlin or UTC."
 FIRST_DAY, LAST_DAY = EARLIEST // DAY, LATEST // DAY
 
 
@@ -50,7 +52,7 @@ class Calendar:
         """A length that windows between these times are made of, and days of UTC too; 0 if none."""
         if self.zone is None and self.length < HOUR and DAY % self.length == 0:
             return self.length
-        if self.length % HOUR or any(_utc_offset(t, self.zone) % HOUR for t in (start, stop)):
+        if self.length % HOUR or any(utc_offset(t, self.zone) % HOUR for t in (start, stop)):
             return 0
         return HOUR
 
@@ -59,7 +61,7 @@ class Calendar:
         if self.zone is None:
             start = (time - offset) // self.length * self.length + offset
             return start, start + self.length
-        day = (time + _utc_offset(time, self.zone)) // DAY
+        day = (time + utc_offset(time, self.zone)) // DAY
         if self.length % DAY == 0:
             days = self.length // DAY
             first = (day - offset // DAY) // days * days + offset // DAY
@@ -81,10 +83,16 @@ def _midnight(day: int, zone: ZoneInfo) -> int:
     return day * DAY - offset // timedelta(milliseconds=1)
 
 
-def _utc_offset(time: int, zone: ZoneInfo | None) -> int:
+def utc_offset(time: int, zone: ZoneInfo | None) -> int:
     """How far local time is ahead, in ms; near the ends of the years what it is a day inside."""
     if zone is None:
         return 0
     inside = min(max(time, EARLIEST + DAY), LATEST - DAY)
     offset = to_datetime(inside).astimezone(zone).utcoffset() or timedelta()
     return offset // timedelta(milliseconds=1)
+
+
+@lru_cache(maxsize=1)
+def zones() -> frozenset[str]:
+    """The names of time zones: of those alone a file may be looked for."""
+    return frozenset(available_timezones())

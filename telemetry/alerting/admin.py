@@ -36,11 +36,15 @@ class AlertRuleAdmin(Picking, ModelAdmin):
     search_fields = ["name", "measurement"]
     autocomplete_fields = ["device", "group"]
     fieldsets = [
-        (None, {"fields": ["name", "severity", "enabled", "muted_from", "muted_until"]}),
+        (None, {"fields": ["name", "severity", "enabled"]}),
         ("What it is about", {"fields": [*SCOPE, "measurement", "aggregation", "window"]}),
         (
             "What it looks for",
             {"fields": ["kind", *ALL, "hysteresis", "raise_after", "clear_after", "late_seconds"]},
+        ),
+        (
+            "When it is muted",
+            {"fields": ["muted_from", "muted_until", "muted_weekly", "muted_timezone"]},
         ),
     ]
 

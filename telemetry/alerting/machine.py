@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from django.db.models import TextChoices
 
+from telemetry.alerting.weekly import Weekly
 from telemetry.readings import Value
 
 AHEAD_MS = 60_000
@@ -61,7 +62,7 @@ class Rule:
 
     `threshold` is per second where `kind` is a rate, a number of changes `within` so long where it
     is flapping, and the score of a Verdict where it is an anomaly. Times in ms; muted from
-    `muted_from` to before `muted_until`, since 1970.
+    `muted_from` to before `muted_until`, since 1970, and whenever it is `muted_weekly`.
     """
 
     id: int
@@ -79,6 +80,7 @@ class Rule:
     late: int = 300_000
     muted_from: int = 0
     muted_until: int = 0
+    muted_weekly: Weekly | None = None
 
     def level(self, value: float) -> Level:
         """Of a value, a rate, a number of changes or a score, whichever the rule is about."""
@@ -96,8 +98,12 @@ class Rule:
         """
         return arrival - self.late <= time <= arrival + AHEAD_MS and not self.is_muted(time)
 
-    def is_muted(self, time: int) -> bool:
-        return self.muted_from <= time < self.muted_until
+    def is_muted(self, start: int, end: int | None = None) -> bool:
+        """At a time, or at any from one to before another, a day apart at most."""
+        end = start + 1 if end is None else end
+        if start < self.muted_until and end > self.muted_from:
+            return True
+        return self.muted_weekly is not None and self.muted_weekly.meets(start, end)
 
 
 def _level(excess: float, hysteresis: float) -> Level:

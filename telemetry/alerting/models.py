@@ -20,13 +20,15 @@ from devices.models import Device, DeviceGroup
 from events.kinds import Severity
 from iotflow.lib.json import StoredDecoder
 from iotflow.lib.timeparse import to_ms
-from telemetry.alerting import numbers
+from telemetry.alerting import numbers, weekly
 from telemetry.alerting.machine import Kind, Phase, Rule, Stand
 from telemetry.alerting.querysets import AlertRules, LiveAlerts
 from telemetry.windows import DAY, HOUR
 
 # What of a rule may be changed while what it has found goes on to hold.
-HARMLESS = frozenset({"name", "severity", "muted_from", "muted_until"})
+HARMLESS = frozenset(
+    {"name", "severity", "muted_from", "muted_until", "muted_weekly", "muted_timezone"}
+)
 SECONDS_MAX = 7 * 86_400
 WATCHED_AT_ONCE = 500
 
@@ -105,6 +107,16 @@ class AlertRule(models.Model):
     enabled = models.BooleanField(default=True)
     muted_from = models.DateTimeField(null=True, blank=True)
     muted_until = models.DateTimeField(null=True, blank=True)
+    muted_weekly = models.CharField(
+        max_length=200,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Such as Mon-Fri 22:00-06:00, Sun 02:00-04:00.",
+    )
+    muted_timezone = models.CharField(
+        max_length=64, default="UTC", db_default="UTC", help_text="Of the weekly times."
+    )
     version = models.PositiveIntegerField(default=0, editable=False)
     created_at = models.DateTimeField("created", auto_now_add=True)
     updated_at = models.DateTimeField("changed", auto_now=True)
@@ -149,6 +161,7 @@ class AlertRule(models.Model):
             late=1000 * self.late_seconds,
             muted_from=to_ms(self.muted_from) if self.muted_from else 0,
             muted_until=to_ms(self.muted_until) if self.muted_until else 0,
+            muted_weekly=weekly.parse(self.muted_weekly, self.muted_timezone),
         )
 
     def watched(self) -> Iterator[list[Device]]:

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+from telemetry.alerting import weekly
 from telemetry.alerting.machine import CHANGES_MAX, RELATIVE, SCORE_MAX, Kind
 from telemetry.readings import NAME, Errors
+from telemetry.windows import NO_ZONE, zones
 
 NEEDED = {
     Kind.ABOVE: ("threshold",),
@@ -33,7 +35,7 @@ def faults(kind: str, value: Callable[[str], Any]) -> Errors:
         errors["measurement"] = ["This is no name of a measurement."]
     elif kind != Kind.ABSENCE and not measurement:
         errors["measurement"] = ["Which one is it about?"]
-    errors |= _window_faults(kind, value)
+    errors |= _window_faults(kind, value) | _mute_faults(value)
     return errors or _band_faults(kind, value)
 
 
@@ -45,9 +47,20 @@ def _window_faults(kind: str, value: Callable[[str], Any]) -> Errors:
     if bool(value("aggregation")) != bool(value("window")):
         name = "window" if value("aggregation") else "aggregation"
         return {name: ["An aggregation needs its window, and a window its aggregation."]}
+    return {}
+
+
+def _mute_faults(value: Callable[[str], Any]) -> Errors:
     muted_from, muted_until = value("muted_from"), value("muted_until")
     if muted_from and (muted_until is None or muted_until <= muted_from):
         return {"muted_until": ["Must be after muted_from."]}
+    zone = value("muted_timezone") or "UTC"
+    if zone not in zones():
+        return {"muted_timezone": [NO_ZONE]}
+    try:
+        weekly.parse(value("muted_weekly") or "", zone)
+    except ValueError as error:
+        return {"muted_weekly": [str(error)]}
     return {}
 
 

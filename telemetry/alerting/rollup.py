@@ -103,6 +103,5 @@ def _values(rule: AlertRule, device_id: int, start: int, stop: int) -> Iterator[
     condition = rule.condition()
     for found in rollup_store().read(device_id, rule.measurement, length, start, stop):
         value, end = number(aggregate(found)), found.start + length
-        is_muted = found.start < condition.muted_until and end > condition.muted_from
-        if value is not None and math.isfinite(value) and not is_muted:
+        if value is not None and math.isfinite(value) and not condition.is_muted(found.start, end):
             yield Seen(end, value)

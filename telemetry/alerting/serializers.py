@@ -23,6 +23,7 @@ LIMIT = 1e300
 FIELDS = [
     *("name", "measurement", "kind", "aggregation", "window", *ALL, "hysteresis", "raise_after"),
     *("clear_after", "severity", "late_seconds", "enabled", "muted_from", "muted_until"),
+    *("muted_weekly", "muted_timezone"),
 ]
 
 

@@ -20,6 +20,7 @@ FORM = {
     "raise_after": "0",
     "clear_after": "0",
     "late_seconds": "300",
+    "muted_timezone": "UTC",
 }
 ADD = "/admin/telemetry/alertrule/add/"
 

@@ -172,7 +172,11 @@ def test_a_muted_rule_raises_nothing(alice, sensor):
     rule = make_rule(alice, device_id=sensor.device.pk, muted_until="2100-01-01T00:00:00Z")
     say(sensor, 31, seconds_ago=2)
     assert alerts_of(alice) == []
-    alice.api.patch(f"/alert-rules/{rule['id']}", {"muted_until": None})
+    path = f"/alert-rules/{rule['id']}"
+    alice.api.patch(path, {"muted_until": None, "muted_weekly": "00:00-24:00"})
+    say(sensor, 31, seconds_ago=1)
+    assert alerts_of(alice) == []
+    assert alice.api.patch(path, {"muted_weekly": ""}).json["rule"]["muted_timezone"] == "UTC"
     say(sensor, 31)
     assert len(alerts_of(alice)) == 1
 
@@ -314,6 +318,9 @@ def test_alerts_are_filtered_and_paged(alice, sensor, make_device):
         ({"name": "x" * 101}, {"name"}),
         ({"kind": "odd"}, {"kind"}),
         ({"muted_until": "soon"}, {"muted_until"}),
+        ({"muted_weekly": "at night"}, {"muted_weekly"}),
+        ({"muted_weekly": "09:00-10:00", "muted_timezone": "Bonn"}, {"muted_timezone"}),
+        ({"muted_timezone": ""}, {"muted_timezone"}),
     ],
 )
 def test_a_rule_that_makes_no_sense_is_refused(alice, sensor, fields, wrong):

@@ -89,6 +89,18 @@ def test_hours_from_before_the_rule_and_of_when_it_is_muted_are_not_looked_at(
     assert found(rule) == [(to_datetime(NOON + HOUR), to_datetime(NOON + 3 * HOUR))]
 
 
+def test_an_hour_of_which_a_part_is_muted_each_week_is_not_looked_at(
+    alice, sensor, make_rule, look
+):
+    rule = make_rule()
+    noon = to_datetime(NOON).strftime("%a %H:30-%H:45")
+    assert alice.api.patch(f"/alert-rules/{rule.pk}", {"muted_weekly": noon}).status == 200
+    AlertRule.objects.update(updated_at=to_datetime(NOON - HOUR))
+    write(sensor, (NOON, 99), (NOON + HOUR, 99))
+    look(sensor, NOON + 2 * HOUR + 11 * MINUTE)
+    assert found(rule) == [(to_datetime(NOON + 2 * HOUR), None)]
+
+
 def test_it_goes_on_where_it_was(sensor, make_rule, look, django_assert_max_num_queries):
     make_rule()
     write(sensor, (NOON, 20), (NOON + HOUR, 20))
