@@ -11,7 +11,7 @@ from django.db import DatabaseError
 
 from devices import commands
 from devices.models import Command
-from devices.permits import KeyPermit
+from devices.permits import WriterPermit
 from iotflow.lib.errors import StoreAway
 from iotflow.lib.live.hub import Hub
 from iotflow.lib.live.listener import AWAY_SECONDS, RETRY_MS, Listener
@@ -31,7 +31,7 @@ class CommandListener(Listener):
 
     def __init__(
         self,
-        permit: KeyPermit,
+        permit: WriterPermit,
         most: int,
         *,
         told: Callable[[Handed], bytes],

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts.proofs import Proof, standing
@@ -21,6 +22,18 @@ class KeyPermit:
         keys = ApiKey.objects.valid(timezone.now()).filter(pk__in={one.key_id for one in permits})
         valid = set(keys.values_list("device_id", "pk"))
         return {one for one in permits if (one.device_id, one.key_id) in valid}
+
+
+@dataclass(frozen=True, slots=True)
+class WriterPermit(KeyPermit):
+    """The same of one that may write: neither switched off, nor its owner."""
+
+    @classmethod
+    def held(cls, permits: Collection[KeyPermit]) -> set[KeyPermit]:
+        devices = Device.objects.filter(pk__in={one.device_id for one in permits})
+        off = Q(status=Device.Status.INACTIVE) | Q(owner__is_active=False)
+        writing = set(devices.exclude(off).values_list("pk", flat=True))
+        return KeyPermit.held([one for one in permits if one.device_id in writing])
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,9 +81,14 @@ class Commands(models.QuerySet[Any]):
         return found.filter(expires_at__gt=now) if status in OPEN_COMMANDS else found
 
     def due(self, device_ids: Collection[int], now: datetime, rest: timedelta) -> "Commands":
-        """What devices are to be sent: new, or not acknowledged for as long as `rest`."""
+        """What devices are to be sent: new, or not acknowledged for as long as `rest`. Nothing for
+        one that is switched off, or whose owner is.
+        """
         waits = Q(status="queued") | Q(status="sent", sent_at__lte=now - rest)
         of_device = self.of_owners().filter(device_id__in=device_ids)
+        of_device = of_device.exclude(device__status="inactive").filter(
+            device__owner__is_active=True
+        )
         return of_device.filter(waits, expires_at__gt=now).order_by("created_at", "id")
 
     def first_of_each(self, most: int) -> "Commands":

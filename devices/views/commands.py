@@ -17,7 +17,7 @@ from devices import commands
 from devices.authentication import IsWritingDevice
 from devices.listening import CommandListener, Handed
 from devices.models import Command, Device
-from devices.permits import KeyPermit
+from devices.permits import WriterPermit
 from devices.serializers import commands as shapes
 from devices.views.base import (
     DeviceView,
@@ -160,7 +160,7 @@ class OwnCommandsView(DeviceView):
 
         is_async, most = room(request)
         listener = CommandListener(
-            KeyPermit(device.id, device.key_id),
+            WriterPermit(device.id, device.key_id),
             most,
             told=answer,
             say_end=lambda reason: answer(()),
@@ -184,7 +184,7 @@ class CommandStreamView(StreamView, DeviceView):
         device = current_device(request)
         is_async, most = room(request)
         listener = CommandListener(
-            KeyPermit(device.id, device.key_id),
+            WriterPermit(device.id, device.key_id),
             most,
             told=_events,
             say_end=lambda reason: b'event: end\ndata: {"reason":"%s"}\n\n' % reason.encode(),

@@ -282,6 +282,31 @@ def test_a_device_that_is_switched_off_takes_none(alice, sensor):
     assert sensor.api.get("/devices/commands").status == 403
 
 
+@pytest.mark.parametrize("whose", ["device", "owner"])
+def test_one_that_is_switched_off_while_it_listens_hears_no_more(whose, alice, sensor, settings):
+    settings.STREAM_CHECK_SECONDS = 3
+    texts = []
+
+    def listen():
+        texts.append(sensor.api.get("/devices/commands/stream", seconds=15).text)
+        connections.close_all()
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    time.sleep(1)
+    if whose == "device":
+        Device.objects.filter(pk=sensor.id).update(status=Device.Status.INACTIVE)
+    else:
+        type(alice.user).objects.filter(pk=alice.user.pk).update(is_active=False)
+    given = {"name": "x", "params": {}, "expires_in": timedelta(hours=1), "actor": ""}
+    commands.create(devices=[sensor.device], **given)
+    thread.join(timeout=20)
+    [text] = texts
+    assert "event: command" not in text
+    assert text.endswith('event: end\ndata: {"reason":"permission"}\n\n')
+    assert commands.waiting([sensor.id], commands.NO_REST) == []
+
+
 @pytest.mark.parametrize(
     ("fields", "wrong"),
     [
