@@ -137,7 +137,8 @@ def _wake(device_ids: Iterable[int]) -> None:
 # --- By devices -----------------------------------------------------------------------------------
 def hand_out(device_id: int, rest: timedelta = REST) -> list[Command]:
     """The oldest HANDED_MAX that the device is to be sent now, which are sent by that."""
-    due = Command.objects.due([device_id], timezone.now(), rest)
+    now = timezone.now()
+    due = Command.objects.due({device_id: now - rest}, now)
     if not due.exists():  # it is asked often, and no lock is taken for nothing
         return []
     with transaction.atomic():
@@ -145,9 +146,11 @@ def hand_out(device_id: int, rest: timedelta = REST) -> list[Command]:
         return _sent(found)
 
 
-def waiting(device_ids: Collection[int], rest: timedelta) -> list[Command]:
-    """The same of many devices, by one query; sent by nobody yet."""
-    return list(Command.objects.due(device_ids, timezone.now(), rest).first_of_each(HANDED_MAX))
+def waiting(before: Mapping[int, datetime]) -> list[Command]:
+    """The same of many devices, by one query; sent by nobody yet. Of each what is new, and what was
+    not acknowledged and last sent `before` then.
+    """
+    return list(Command.objects.due(before, timezone.now()).first_of_each(HANDED_MAX))
 
 
 @transaction.atomic

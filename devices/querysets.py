@@ -1,7 +1,7 @@
 """Reads of devices, keys and groups: who may see first, shape second."""
 
-from collections.abc import Collection
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
@@ -80,15 +80,19 @@ class Commands(models.QuerySet[Any]):
         found = self.filter(status=status)
         return found.filter(expires_at__gt=now) if status in OPEN_COMMANDS else found
 
-    def due(self, device_ids: Collection[int], now: datetime, rest: timedelta) -> "Commands":
-        """What devices are to be sent: new, or not acknowledged for as long as `rest`. Nothing for
-        one that is switched off, or whose owner is.
+    def due(self, before: Mapping[int, datetime], now: datetime) -> "Commands":
+        """What devices are to be sent: new, or not acknowledged and last sent `before` then, by
+        device. Nothing for one that is switched off, or whose owner is.
         """
-        waits = Q(status="queued") | Q(status="sent", sent_at__lte=now - rest)
-        of_device = self.of_owners().filter(device_id__in=device_ids)
-        of_device = of_device.exclude(device__status="inactive").filter(
-            device__owner__is_active=True
-        )
+        since: dict[datetime, list[int]] = {}
+        for device_id, moment in before.items():
+            since.setdefault(moment, []).append(device_id)
+        waits = Q(pk__in=[])
+        for moment, some in since.items():
+            is_new = Q(status="queued") | Q(status="sent", sent_at__lte=moment)
+            waits |= Q(is_new, device_id__in=some)
+        of_device = self.of_owners().filter(device__owner__is_active=True)
+        of_device = of_device.exclude(device__status="inactive")
         return of_device.filter(waits, expires_at__gt=now).order_by("created_at", "id")
 
     def first_of_each(self, most: int) -> "Commands":

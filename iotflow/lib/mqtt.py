@@ -121,6 +121,8 @@ class Session:
             self._client.publish(one.topic, one.payload, qos=1, retain=one.is_retained)
             for one in messages
         ]
+        if any(info.rc for info in sent):  # the connection has just ended
+            return None
         deadline = time.monotonic() + seconds
         while not all(info.is_published() for info in sent):
             if not self.is_connected or time.monotonic() > deadline:

@@ -77,7 +77,7 @@ class Changes:
         new = {alert.pk for alert in self._new}
         # What is closed first: of a pair only one may be open.
         _save([alert for pk, alert in self._changed.items() if pk not in new])
-        LiveAlert.objects.bulk_create(self._new)
+        LiveAlert.objects.bulk_create(self._new, batch_size=PART)
         _tell([*self._new, *self._changed.values()], self._events)
 
 
@@ -249,7 +249,8 @@ def _kept(alert: LiveAlert, event: Document) -> Document:
 def _save(found: Sequence[LiveAlert]) -> None:
     for alert in found:
         alert.changed_at = timezone.now()
-    LiveAlert.objects.bulk_update(found, ["is_open", "seq", "document", "changed_at"])
+    fields = ["is_open", "seq", "document", "changed_at"]
+    LiveAlert.objects.bulk_update(found, fields, batch_size=PART)
 
 
 def _tell(found: Sequence[LiveAlert], events: Sequence[Document]) -> None:

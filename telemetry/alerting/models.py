@@ -6,6 +6,7 @@ deletes them without knowing of these tables. What that leaves is found by telem
 
 import uuid
 from collections.abc import Iterator
+from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 from devices.models import Device, DeviceGroup
 from events.kinds import Severity
@@ -118,6 +120,7 @@ class AlertRule(models.Model):
         max_length=64, default="UTC", db_default="UTC", help_text="Of the weekly times."
     )
     version = models.PositiveIntegerField(default=0, editable=False)
+    begun_at = models.DateTimeField(null=True, default=timezone.now, editable=False)
     created_at = models.DateTimeField("created", auto_now_add=True)
     updated_at = models.DateTimeField("changed", auto_now=True)
 
@@ -182,6 +185,11 @@ class AlertRule(models.Model):
         while found := list(devices.filter(pk__gt=after).order_by("pk")[:WATCHED_AT_ONCE]):
             yield found
             after = found[-1].pk
+
+    @property
+    def begun(self) -> datetime:
+        """Since when it is the condition that it is."""
+        return self.begun_at or self.updated_at
 
     @property
     def silence_seconds(self) -> int:

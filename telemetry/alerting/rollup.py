@@ -36,7 +36,7 @@ def _look(rule: AlertRule, devices: Sequence[Device]) -> int:
     ids = [device.pk for device in devices]
     states = AlertState.objects.filter(rule=rule, device_id__in=ids)
     seen = dict(states.values_list("device_id", "last_ms"))
-    begun = to_ms(rule.updated_at) // length * length  # the window under way counts as well
+    begun = to_ms(rule.begun) // length * length  # the window under way counts as well
     starts = {pk: seen.get(pk) or begun for pk in ids}
     closed = (now_ms() - CLOSE_MS) // length * length
     behind = [pk for pk, start in starts.items() if start < closed]

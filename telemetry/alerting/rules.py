@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import transaction
 from django.http import Http404
 from django.shortcuts import get_object_or_404
+from django.utils import timezone
 
 from accounts.models import User
 from events import log
@@ -60,7 +61,8 @@ def change_rule(*, rule: AlertRule, fields: Mapping[str, Any], actor: str) -> Al
     if not changed.keys() <= HARMLESS:
         rule.version += 1
         _begin_anew(rule, "its rule was changed")
-    rule.save(update_fields=[*changed, "version", "updated_at"])
+        rule.begun_at = timezone.now()
+    rule.save(update_fields=[*changed, "version", "begun_at", "updated_at"])
     _record(Kind.ALERT_RULE_CHANGED, rule, f"changed: {', '.join(changed)}", actor, changes=changed)
     transaction.on_commit(book.rules.reload)
     return rule

@@ -43,7 +43,7 @@ def _look(watched: Sequence[Watched], now: int) -> int:
         times = [value.time for name, value in values if rule.measurement in ("", name)]
         last, limit = max(times, default=0), 1000 * rule.silence_seconds
         # A device that is new or was in maintenance, and a new rule, are given time.
-        due = max(last, to_ms(device.updated_at), to_ms(rule.updated_at)) + limit
+        due = max(last, to_ms(device.updated_at), to_ms(rule.begun)) + limit
         if now - last <= limit:
             found[rule.pk, device.pk] = Change.CLEARED, last
         elif due < now:

@@ -7,6 +7,8 @@ under keys that have ended are cut.
 from collections import Counter
 from collections.abc import Collection, Sequence
 
+from django.utils import timezone
+
 from devices import commands, configs, notices
 from devices.models import BrokerNotice, Command, Device
 from devices.notices import Subject
@@ -53,17 +55,17 @@ def _hand_out(session: Session, waiting: Collection[BrokerNotice]) -> bool:
     """What a device has subscribed to, or had when it left a session, is sent by that. For another
     one it waits, until the device asks for it, here or by HTTP.
     """
-    asked = {one.device_id for one in waiting if one.subject == Subject.ASKED}
-    told = {one.device_id for one in waiting} - asked
-    found = [*commands.waiting(asked, commands.NO_REST), *commands.waiting(told, commands.REST)]
+    asked = {one.device_id: one.created_at for one in waiting if one.subject == Subject.ASKED}
+    rested = timezone.now() - commands.REST
+    found = commands.waiting({one.device_id: rested for one in waiting} | asked)
     heard = session.deliver(map(_command, found), DELIVER_SECONDS)
     if heard is None:
         return False
     sent = [one for one, is_heard in zip(found, heard, strict=True) if is_heard]
     commands.sent(sent)
-    notices.told(waiting)
     numbers = Counter(one.device_id for one in sent)
-    notices.commands_wait([pk for pk, n in numbers.items() if n == commands.HANDED_MAX])  # more?
+    more = {pk for pk, number in numbers.items() if number == commands.HANDED_MAX}
+    notices.told([one for one in waiting if one.device_id not in more])
     return True
 
 

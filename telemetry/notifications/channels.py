@@ -71,7 +71,8 @@ def change_channel(
         channel.confirmed_at = None
         _ask_to_confirm(channel)
     if changed.keys() & {"address", "enabled"}:
-        channel.failures, channel.failing_since, channel.next_try = 0, None, timezone.now()
+        channel.failures, channel.failing_since = 0, None
+        _try_now(channel)
     channel.save()
     said = f"changed: {', '.join(changed)}"
     _record(Kind.NOTIFICATION_CHANNEL_CHANGED, channel, said, actor, changes=changed)
@@ -98,7 +99,7 @@ def rotate_secret(*, channel: NotificationChannel, former_seconds: int, actor: s
     channel.sealed_former = channel.sealed_secret if former_seconds else ""
     channel.former_until = timezone.now() + timedelta(seconds=former_seconds)
     channel.sealed_secret = signing.seal(secret)
-    channel.next_try = timezone.now()
+    _try_now(channel)
     channel.save()
     _record(Kind.NOTIFICATION_CHANNEL_SECRET_ROTATED, channel, "has a new secret", actor)
     return signing.written(secret)
@@ -155,8 +156,10 @@ def replay(*, delivery: Delivery, actor: str) -> Delivery:
 
 
 def _try_now(channel: NotificationChannel) -> None:
+    """It is locked, and so is all that waits, whatever was refused before."""
     channel.next_try = timezone.now()
     channel.save(update_fields=["next_try"])
+    channel.deliveries.waiting().update(next_try=channel.next_try)
 
 
 def _ask_to_confirm(channel: NotificationChannel) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 from random import uniform
+from uuid import UUID
 
 from django.conf import settings
 from django.db import connections, transaction
@@ -28,8 +29,12 @@ from telemetry.notifications.models import ANSWER_MAX, Delivery, NotificationCha
 
 logger = logging.getLogger(__name__)
 TURN_SECONDS = 10.0
-# More than a turn, the look-up of a name and one answer take together.
-LEASE = timedelta(seconds=60)
+# More than a turn, the look-up of a name and one answer take together; a mail server has ten,
+# with EMAIL_TIMEOUT for each.
+LEASES = {
+    NotificationChannel.Kind.WEBHOOK: timedelta(seconds=60),
+    NotificationChannel.Kind.EMAIL: timedelta(seconds=180),
+}
 FINISH_SECONDS = 5.0
 BACK_OFF_MAX = 3600.0
 DIGEST_MAX = 5000
@@ -95,7 +100,7 @@ def _lease(most: int) -> list[NotificationChannel]:
     due = NotificationChannel.objects.free(now).filter(Exists(ready))
     found = list(due.select_for_update(skip_locked=True, of=("self",), no_key=True)[:most])
     for channel in found:
-        channel.leased_until = now + LEASE
+        channel.leased_until = now + LEASES[channel.kind]
     NotificationChannel.objects.bulk_update(found, ["leased_until"])
     return found
 
@@ -154,32 +159,46 @@ def _headers(channel: NotificationChannel, delivery: Delivery) -> dict[str, str]
 def _next(channel: NotificationChannel) -> list[Delivery]:
     """What is to be sent together now; more than one is a digest."""
     now = timezone.now()
+    ready = channel.deliveries.ready(now)
     if channel.kind == NotificationChannel.Kind.WEBHOOK or not channel.digest_seconds:
-        return list(channel.deliveries.ready(now)[:1])
+        return list(ready[:1])
     waiting = list(channel.deliveries.waiting().order_by("created_at", "seq")[:DIGEST_MAX])
     recent = timedelta(seconds=channel.digest_seconds)
     sent = channel.deliveries.filter(delivered_at__gt=now - recent).order_by("-delivered_at")
     last = sent.values_list("delivered_at", flat=True).first()
     if len(waiting) + sent.count() <= settings.NOTIFICATION_DIGEST_AFTER:
-        return waiting[:1]
+        return list(ready[:1])
     if last is None:
-        return waiting
+        return _unrefused(waiting, now)
     NotificationChannel.objects.filter(pk=channel.pk).update(next_try=last + recent)
     return []
 
 
+def _unrefused(waiting: Sequence[Delivery], now: datetime) -> list[Delivery]:
+    """Those that may be sent now: of an alert none after one that is to be tried later."""
+    held: set[UUID | None] = set()
+    found = []
+    for one in waiting:
+        if one.next_try > now:
+            held.add(one.alert_id)
+        if one.next_try <= now and (one.alert_id is None or one.alert_id not in held):
+            found.append(one)
+    return found
+
+
+# Whoever changes a channel has locked it before its deliveries, and so it is done here.
 @transaction.atomic
 def _note_delivered(
     channel: NotificationChannel, deliveries: Sequence[Delivery], answer: str
 ) -> None:
+    if channel.failures:
+        NotificationChannel.objects.filter(pk=channel.pk).update(failures=0, failing_since=None)
     Delivery.objects.filter(pk__in=[one.pk for one in deliveries]).update(
         status=Delivery.Status.DELIVERED,
         delivered_at=timezone.now(),
         attempts=F("attempts") + 1,
         answer=answer[:ANSWER_MAX],
     )
-    if channel.failures:
-        NotificationChannel.objects.filter(pk=channel.pk).update(failures=0, failing_since=None)
 
 
 @transaction.atomic
@@ -194,15 +213,15 @@ def _note_failed(
     def again(failures: int) -> datetime:
         return now + timedelta(seconds=max(seconds_to_wait(failures), failure.after))
 
-    Delivery.objects.filter(pk__in=[one.pk for one in deliveries]).update(
-        attempts=F("attempts") + 1,
-        answer=str(failure)[:ANSWER_MAX],
-        next_try=again(deliveries[0].attempts + 1),
-    )
     NotificationChannel.objects.filter(pk=channel.pk).update(
         failures=F("failures") + 1,
         failing_since=Coalesce("failing_since", now),
         next_try=again(channel.failures + 1),
+    )
+    Delivery.objects.filter(pk__in=[one.pk for one in deliveries]).update(
+        attempts=F("attempts") + 1,
+        answer=str(failure)[:ANSWER_MAX],
+        next_try=again(deliveries[0].attempts + 1),
     )
     _give_up(channel, now)
 

@@ -457,7 +457,7 @@ def quiet_rule(alice, sensor):
         missed=3,
     )
     long_ago = timezone.now() - timedelta(hours=1)
-    AlertRule.objects.update(updated_at=long_ago)
+    AlertRule.objects.update(begun_at=long_ago)
     Device.objects.update(updated_at=long_ago)
     return rule
 
@@ -493,7 +493,7 @@ def test_silence_in_maintenance_is_nothing(alice, sensor, quiet_rule):
 
 
 def test_a_new_rule_gives_time(alice, sensor, quiet_rule):
-    AlertRule.objects.update(updated_at=timezone.now())
+    AlertRule.objects.update(begun_at=timezone.now())
     assert silence.find_silence() == 0
 
 

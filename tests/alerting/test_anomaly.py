@@ -143,7 +143,7 @@ def test_a_rule_finds_in_the_stores_what_the_model_finds_by_itself(alice, sensor
     """It is looked at once in five days, as if by one worker after the other."""
     hours = water_flow.flow()
     rule = rule_about(alice, sensor)
-    AlertRule.objects.update(updated_at=to_datetime(hours[0].time - HOUR))
+    AlertRule.objects.update(begun_at=to_datetime(hours[0].time - HOUR))
     write(sensor, hours)
     for now in range(hours[0].time, hours[-1].time + 6 * DAY, 5 * DAY):
         look(sensor, now)
@@ -163,7 +163,7 @@ def test_a_new_rule_learns_from_what_was_there_and_says_why(alice, sensor, look)
     now = hours[last + 9].time
     past, then = [one for one in hours if one.time <= now], now + HOUR
     rule = rule_about(alice, sensor)
-    AlertRule.objects.update(updated_at=to_datetime(now))
+    AlertRule.objects.update(begun_at=to_datetime(now))
     write(sensor, [*past, past[-1]._replace(time=then, value=24.3)])
     look(sensor, then + 11 * MINUTE)
     [alert] = Alert.objects.filter(rule_id=rule.pk)
@@ -183,7 +183,7 @@ def test_two_workers_learn_from_nothing_twice(alice, sensor, look, monkeypatch):
     """One that read how far it was before the other got on goes by what is so by then."""
     hours = water_flow.flow()[:80]
     rule_about(alice, sensor)
-    AlertRule.objects.update(updated_at=to_datetime(hours[0].time - HOUR))
+    AlertRule.objects.update(begun_at=to_datetime(hours[0].time - HOUR))
     write(sensor, hours)
     look(sensor, hours[-1].time + 11 * MINUTE)
     before = AlertState.objects.get().usual

@@ -21,7 +21,7 @@ def make_rule(alice, sensor):
         about = {"device_id": sensor.device.pk, "aggregation": "mean"}
         answer = alice.api.post("/alert-rules", {**HOURLY, **about, **fields})
         assert answer.status == 201, answer.text
-        AlertRule.objects.update(updated_at=to_datetime(NOON - HOUR))
+        AlertRule.objects.update(begun_at=to_datetime(NOON - HOUR))
         return AlertRule.objects.get(pk=answer.json["rule"]["id"])
 
     return make
@@ -83,7 +83,6 @@ def test_hours_from_before_the_rule_and_of_when_it_is_muted_are_not_looked_at(
     rule = make_rule()
     muted = {"muted_from": format_ms(NOON + HOUR), "muted_until": format_ms(NOON + 2 * HOUR)}
     assert alice.api.patch(f"/alert-rules/{rule.pk}", muted).status == 200
-    AlertRule.objects.update(updated_at=to_datetime(NOON - HOUR))
     write(sensor, (NOON - 2 * HOUR, 99), (NOON, 99), (NOON + HOUR, 1), (NOON + 2 * HOUR, 1))
     look(sensor, NOON + 3 * HOUR + 11 * MINUTE)
     assert found(rule) == [(to_datetime(NOON + HOUR), to_datetime(NOON + 3 * HOUR))]
@@ -95,7 +94,6 @@ def test_an_hour_of_which_a_part_is_muted_each_week_is_not_looked_at(
     rule = make_rule()
     noon = to_datetime(NOON).strftime("%a %H:30-%H:45")
     assert alice.api.patch(f"/alert-rules/{rule.pk}", {"muted_weekly": noon}).status == 200
-    AlertRule.objects.update(updated_at=to_datetime(NOON - HOUR))
     write(sensor, (NOON, 99), (NOON + HOUR, 99))
     look(sensor, NOON + 2 * HOUR + 11 * MINUTE)
     assert found(rule) == [(to_datetime(NOON + 2 * HOUR), None)]

@@ -304,7 +304,7 @@ def test_one_that_is_switched_off_while_it_listens_hears_no_more(whose, alice, s
     [text] = texts
     assert "event: command" not in text
     assert text.endswith('event: end\ndata: {"reason":"permission"}\n\n')
-    assert commands.waiting([sensor.id], commands.NO_REST) == []
+    assert commands.waiting({sensor.id: timezone.now()}) == []
 
 
 @pytest.mark.parametrize(

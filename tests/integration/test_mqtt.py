@@ -301,6 +301,8 @@ class TestCommands:
             device.publish("commands/get", {})
             assert [got["id"] for got in device.heard(30)] == commands
             eventually(lambda: {status(command) for command in commands} == {"sent"})
+            device.publish("commands/get", {})  # all of them again, though they were just sent
+            assert [got["id"] for got in device.heard(60)] == commands * 2
 
     def test_an_answer_that_is_none_is_an_error_of_the_device(
         self, sensor, alice, make_device, give

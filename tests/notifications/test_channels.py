@@ -136,7 +136,7 @@ def test_a_test_is_sent_at_once_whatever_failed_before(alice, receiver, make_cha
     receiver.status = 200
     answer = alice.api.post(f"{path}/test")
     assert answer.status == 202
-    send(delivered(1))
+    send(delivered(2))  # and with it what waited
     assert receiver.received[-1].json["type"] == "test"
     assert receiver.received[-1].id == answer.json["delivery"]["id"]
     assert alice.api.get(path).json["channel"]["state"] == "working"

@@ -8,6 +8,7 @@ from django.core import mail as outbox
 from django.utils import timezone
 
 from telemetry.notifications import mail
+from telemetry.notifications.failure import Failed
 from telemetry.notifications.models import Delivery, NotificationChannel
 from tests.alerting.test_alerts import make_rule, say
 from tests.notifications.receivers import mail_server
@@ -142,6 +143,34 @@ def test_few_are_sent_one_by_one(alice, make_device, confirmed, send):
         say(thing, 31)
     send(delivered(3))
     assert len(outbox.outbox) == 3
+
+
+@pytest.mark.parametrize("others", [1, 7])
+def test_one_that_is_refused_holds_up_no_other_alert(
+    others, alice, make_device, confirmed, send, settings, monkeypatch
+):
+    settings.NOTIFICATION_DIGEST_AFTER = 3
+    take = mail.send
+
+    def choose(address, deliveries):
+        if any("bad: " in one.body for one in deliveries):
+            raise Failed("The e-mail server did not take it.")
+        return take(address, deliveries)
+
+    monkeypatch.setattr(mail, "send", choose)
+    things = [make_device(alice, name) for name in ("bad", *(f"n{n}" for n in range(others)))]
+    for thing in things:
+        make_rule(alice, device_id=thing.device.pk)
+    say(things[0], 31)
+    send(lambda: Delivery.objects.filter(attempts=1).exists())
+    later = timezone.now() + timedelta(hours=1)
+    Delivery.objects.update(next_try=later)
+    for thing in things:
+        say(thing, 20 if thing is things[0] else 31)
+    NotificationChannel.objects.update(next_try=timezone.now())
+    send(delivered(others))
+    assert len(outbox.outbox) == 1
+    assert Delivery.objects.filter(status="waiting").count() == 2
 
 
 def test_a_mail_server_that_refuses_is_asked_again(alice, sensor, confirmed, send, settings):

@@ -267,7 +267,7 @@ class TestCommands:
             for thing in things
         }
         with django_assert_num_queries(1):
-            found = commands.waiting([things[0].id, things[2].id], commands.REST)
+            found = commands.waiting({thing.id: timezone.now() for thing in (things[0], things[2])})
         by_device = {thing.id: [] for thing in (things[0], things[2])}
         for one in found:
             by_device[one.device_id].append(str(one.pk))
