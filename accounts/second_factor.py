@@ -113,18 +113,24 @@ def check(request: HttpRequest, user: User, text: str) -> Device | None:
     return TOTPDevice.objects.filter(user=user).first()
 
 
-def demand(request: HttpRequest, user: User, text: str) -> None:
-    """What a log-in by the API needs besides the password.
+def is_code_needless(user: User) -> bool:
+    return settings.ADMIN_TOTP == "off" or not is_enrolled(user)
+
+
+def demand(request: HttpRequest, user: User, text: str) -> bool:
+    """What a log-in by the API needs besides the password; whether that was a code.
 
     AuthenticationFailed (401) without a good code, and for staff who have to enrol first.
     """
     if settings.ADMIN_TOTP == "off":
-        return
+        return False
     if is_enrolled(user):
         if not text or check(request, user, text) is None:
             raise AuthenticationFailed("A code of your second factor is needed as `code`.")
-    elif settings.ADMIN_TOTP == "required" and user.is_staff:
+        return True
+    if settings.ADMIN_TOTP == "required" and user.is_staff:
         raise AuthenticationFailed("Staff set up their second factor in the admin site first.")
+    return False
 
 
 @transaction.atomic

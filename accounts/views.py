@@ -21,7 +21,7 @@ from accounts.authentication import TokenAuthentication
 from accounts.models import Token, User
 from accounts.permissions import IsStaff, IsUser, check_may_change
 from accounts.requests import current_user
-from accounts.second_factor import demand
+from accounts.second_factor import demand, is_code_needless
 from accounts.serializers import (
     ChangeUserSerializer,
     LoginAnswer,
@@ -83,8 +83,9 @@ class LoginView(APIView):
         )
         if not isinstance(user, User):
             raise AuthenticationFailed("Username or password is wrong.")
-        demand(request._request, user, credentials["code"])
+        had_code = demand(request._request, user, credentials["code"])
         with transaction.atomic():
+            _check_unchanged(user, had_code)
             token, secret = Token.objects.create(user)
             user_logged_in.send(sender=User, request=request._request, user=user)
         return Response(
@@ -96,6 +97,16 @@ class LoginView(APIView):
                 "expires_at": format_datetime(token.expiry),
             }
         )
+
+
+def _check_unchanged(user: User, had_code: bool) -> None:
+    """Who changes what a log-in is checked by ends the tokens there are: none may come after.
+
+    Raises AuthenticationFailed. The user's row is locked.
+    """
+    now = User.objects.select_for_update(no_key=True).filter(pk=user.pk, is_active=True).first()
+    if now is None or now.password != user.password or not (had_code or is_code_needless(now)):
+        raise AuthenticationFailed("The account was changed meanwhile; log in again.")
 
 
 class LogoutView(APIView):

@@ -145,7 +145,7 @@ class _Batch:
         parts = [[r.time, sorted(r.values.items()), r.metadata] for r in readings]
         device = self._devices[device_id]
         return log.event(
-            log.id_of(json.dumps([device_id, parts])),
+            log.id_of(json.dumps([device_id, parts], sort_keys=True)),
             Kind.TELEMETRY_SUBMITTED,
             f"{device.name} submitted {len(readings)} reading(s)",
             actor=self._actor,

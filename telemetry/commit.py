@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 from math import inf
 
 from django.conf import settings
@@ -25,7 +26,8 @@ from telemetry.readings import Place, Reading, newest
 from telemetry.stores import Refused, telemetry_store
 
 logger = logging.getLogger(__name__)
-MISSED_MAX = 10_000
+MISSED_MAX = 200_000
+MISSED_AT_ONCE = 1_000
 # Groups of batches that are written at once: more would wait at the store, until that gives up.
 WRITERS = 4
 _turns = threading.Semaphore(WRITERS)
@@ -91,7 +93,7 @@ def publish(
     """
     sieve = Sieve(checks)
     values = newest(readings)
-    waiting = missed.places()
+    waiting = missed.places(values)
     counters.count("readings", len(readings))
     counters.count("values", sum(len(reading.values) for reading in readings))
     try:
@@ -128,9 +130,11 @@ class Missed:
     def __bool__(self) -> bool:
         return bool(self._places)
 
-    def places(self) -> frozenset[Place]:
+    def places(self, about: Iterable[Place]) -> frozenset[Place]:
+        """Those of `about`, and MISSED_AT_ONCE others at most."""
         with self._lock:
-            return frozenset(self._places)
+            some = islice(self._places, MISSED_AT_ONCE)
+            return frozenset(self._places.intersection(about)).union(some)
 
     def add(self, places: Iterable[Place]) -> None:
         with self._lock:

@@ -383,7 +383,7 @@ def _event(submission: Submission, reading: Reading) -> dict[str, Any]:
     names = sorted(reading.values)
     content = [reading.device_id, reading.time, sorted(reading.values.items()), reading.metadata]
     return log.event(
-        log.id_of(json.dumps(content)),
+        log.id_of(json.dumps(content, sort_keys=True)),
         Kind.TELEMETRY_SUBMITTED,
         f"{submission.device.name} submitted {len(names)} measurement(s)",
         actor=f"device:{reading.device_id}",

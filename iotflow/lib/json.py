@@ -14,6 +14,8 @@ from rest_framework.renderers import BaseRenderer
 
 INT64 = range(-(2**63), 2**63)
 LONG_NUMBER = re.compile(rb"\d{19}")
+# Of what is loaded: what is nested so deep can be looked at by whatever is in Python.
+LEVELS_MAX = 300
 Place = tuple[str | int, ...]  # the names and indexes that lead to a value
 
 
@@ -30,6 +32,33 @@ def loads(text: bytes | str) -> Any:
 
     Raises ValueError for anything RFC 8259 does not allow (NaN, Infinity, bad UTF-8, too deep).
     """
+    value = _loads(text)
+    if _may_be_deep(text) and _is_deep(value):
+        raise ValueError("nested too deeply")
+    return value
+
+
+def _may_be_deep(text: bytes | str) -> bool:
+    if isinstance(text, str):
+        return text.count("[") + text.count("{") > LEVELS_MAX
+    return text.count(b"[") + text.count(b"{") > LEVELS_MAX
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(LEVELS_MAX):
+        containers = [one for one in level if isinstance(one, dict | list)]
+        level = [
+            inner
+            for one in containers
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return False
+    return any(isinstance(one, dict | list) for one in level)
+
+
+def _loads(text: bytes | str) -> Any:
     # orjson turns whole numbers beyond 64 bits into floats: such texts are for Python's own
     # parser, as is what orjson refuses, some of which is valid (half a surrogate pair, a BOM).
     if isinstance(text, bytes) and not LONG_NUMBER.search(text):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 from django.conf import settings
@@ -303,7 +304,7 @@ class SqlStore:
                 )
                 for reading in readings
                 if reading.time >= feed_start(now)
-                for key, value in reading.values.items()
+                for key, value in by_name(reading)
                 if not (days := rules.days(reading.device_type, key))
                 or reading.time > now - DAY_MS * days
             ),
@@ -325,9 +326,13 @@ class SqlStore:
             )
 
 
+def by_name(reading: Reading) -> list[tuple[str, Value]]:
+    return sorted(reading.values.items(), key=itemgetter(0))
+
+
 def values_of(reading: Reading) -> Iterable[tuple[str, Value]]:
-    """The values that a reading is stored as, its metadata among them."""
-    yield from reading.values.items()
+    """The values that a reading is stored as, by name, and its metadata."""
+    yield from by_name(reading)
     if reading.metadata is not None:
         yield METADATA_KEY, dict(reading.metadata)
 

@@ -6,8 +6,9 @@ import pytest
 from django.contrib.auth.hashers import MD5PasswordHasher
 from django.utils import timezone
 
+from accounts import views
 from accounts.models import Token, User
-from accounts.services import set_active
+from accounts.services import change_user, set_active
 from events.models import EventLog
 from tests.api import Api
 
@@ -110,6 +111,34 @@ def test_username_or_email_and_password_give_a_token(anybody, login):
     assert answer.json["expires_at"].endswith("Z")
     assert answer.json["user"]["last_login"] is not None
     assert kinds() == ["user.login", "user.registered"]
+
+
+@pytest.mark.parametrize("levels", [280, 960, 1015, 100_000])
+def test_whatever_is_nested_is_refused(anybody, levels):
+    nested = b"[" * levels + b"]" * levels
+    body = b'{"username": %s, "email": %s, "password": %s}' % (nested, nested, nested)
+    for path in ("/auth/login", "/auth/register"):
+        assert anybody.post(path, body).status == 400
+
+
+@pytest.mark.parametrize("change", ["password", "deactivated", "deleted"])
+def test_no_token_is_made_after_what_ends_tokens(anybody, alice, monkeypatch, change):
+    """It comes between the look at the password and the token."""
+
+    def meanwhile(*_):
+        match change:
+            case "password":
+                change_user(user=alice.user, fields={"password": "another 18"}, actor=alice.user)
+            case "deactivated":
+                set_active(users=[alice.user], active=False, actor=None)
+            case "deleted":
+                User.objects.filter(pk=alice.user.pk).delete()
+        return False
+
+    monkeypatch.setattr(views, "demand", meanwhile)
+    answer = anybody.post("/auth/login", {"username": "alice", "password": PASSWORD})
+    assert answer.status == 401
+    assert not Token.objects.exists()
 
 
 def test_the_token_is_stored_as_a_digest_only(anybody):

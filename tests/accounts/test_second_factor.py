@@ -11,7 +11,7 @@ from django_otp.oath import totp
 from django_otp.plugins.otp_static.models import StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from accounts import second_factor
+from accounts import second_factor, views
 from accounts.models import Token
 from events.models import EventLog
 from tests.api import Api
@@ -221,6 +221,20 @@ def test_a_log_in_by_the_api_needs_the_code_too(staff, codes, patient):
     token = log_in(code=code(1)).json["token"]
     assert Api(token=token).get("/devices").status == 200
     assert log_in(code=codes[3]).status == 200
+
+
+def test_a_log_in_without_a_code_is_none_once_there_is_a_second_factor(staff, monkeypatch, patient):
+    """It is set up between the look at the password and the token."""
+    check, tokens = views.demand, Token.objects.count()
+
+    def meanwhile(*arguments):
+        had_code = check(*arguments)
+        TOTPDevice.objects.create(user=staff.user, name="app")
+        return had_code
+
+    monkeypatch.setattr(views, "demand", meanwhile)
+    assert log_in().status == 401
+    assert Token.objects.count() == tokens
 
 
 class TestLosingIt:

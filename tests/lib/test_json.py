@@ -9,6 +9,22 @@ def test_what_is_not_json_is_a_value_error(text):
         json.loads(text)
 
 
+@pytest.mark.parametrize("levels", [301, 900, 1010, 1024])
+@pytest.mark.parametrize("number", ["1", "18446744073709551617"])  # orjson's, and Python's own
+@pytest.mark.parametrize("kind", [bytes, str])
+def test_what_python_could_not_look_at_is_a_value_error(levels, number, kind):
+    text = "[" * levels + number + "]" * levels
+    with pytest.raises(ValueError, match="nested too deeply"):
+        json.loads(text.encode() if kind is bytes else text)
+
+
+def test_what_is_long_and_not_deep_is_read():
+    flat = [[{"a": 1}]] * 1000
+    assert json.loads(json.dumps(flat)) == flat
+    deep = b"[" * 300 + b"]" * 300
+    assert json.loads(deep)
+
+
 def test_integers_beyond_64_bits_stay_integers():
     assert json.loads(b"18446744073709551617") == 18446744073709551617
 

@@ -41,6 +41,19 @@ def test_a_few_write_at_once_and_the_others_wait_their_turn(sensor, monkeypatch)
     assert at_once[1] == commit.WRITERS
 
 
+def test_what_redis_missed_is_told_a_part_at_a_time_and_first_what_it_is_told_of(monkeypatch):
+    monkeypatch.setattr(commit, "MISSED_AT_ONCE", 10)
+    missed = commit.Missed()
+    missed.add((n, 0) for n in range(100))
+    own = {(n, 0) for n in range(50, 60)} | {(1000, 0)}
+    found = missed.places(own)
+    assert own - {(1000, 0)} <= found
+    assert len(found) <= 20
+    while places := missed.places(()):
+        missed.mended(places)
+    assert not missed
+
+
 def test_whose_turn_does_not_come_in_time_is_refused(sensor, monkeypatch):
     monkeypatch.setattr(commit, "_turns", threading.Semaphore(0))
     group, begun = readings(sensor, 1), time.monotonic()

@@ -59,6 +59,16 @@ def test_retrying_with_a_timestamp_is_one_reading_and_one_event(sensor):
     assert EventLog.objects.filter(kind="telemetry.submitted").count() == 1
 
 
+def test_the_order_of_names_makes_no_other_event(sensor):
+    for path, wrap in (("/telemetry", dict), ("/telemetry/batch", lambda one: {"readings": [one]})):
+        for names in ("ab", "ba"):
+            nested = {name: dict.fromkeys(names, 1) for name in names}
+            body = {"data": nested, "metadata": nested, "timestamp": "2026-01-01T00:00:00Z"}
+            assert sensor.api.post(path, wrap(body)).status == 201
+    assert len(readings(sensor)) == 1
+    assert EventLog.objects.filter(kind="telemetry.submitted").count() == 2
+
+
 def test_a_correction_is_one_reading_and_two_events(sensor):
     for value in (1, "one"):
         submit(sensor, {"a": value}, timestamp="2026-01-01T00:00:00Z")
