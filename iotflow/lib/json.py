@@ -14,7 +14,7 @@ from rest_framework.renderers import BaseRenderer
 
 INT64 = range(-(2**63), 2**63)
 LONG_NUMBER = re.compile(rb"\d{19}")
-# Of what is loaded: what is nested so deep can be looked at by whatever is in Python.
+# Of what is loaded: so much every recursion over it can take.
 LEVELS_MAX = 300
 Place = tuple[str | int, ...]  # the names and indexes that lead to a value
 
@@ -45,17 +45,18 @@ def _may_be_deep(text: bytes | str) -> bool:
 
 
 def _is_deep(value: Any) -> bool:
+    """Whether it is nested in more than LEVELS_MAX levels."""
     level = [value]
-    for _ in range(LEVELS_MAX):
+    for _ in range(LEVELS_MAX + 1):
         containers = [one for one in level if isinstance(one, dict | list)]
+        if not containers:
+            return False
         level = [
             inner
             for one in containers
             for inner in (one.values() if isinstance(one, dict) else one)
         ]
-        if not level:
-            return False
-    return any(isinstance(one, dict | list) for one in level)
+    return True
 
 
 def _loads(text: bytes | str) -> Any:

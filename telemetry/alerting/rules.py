@@ -58,10 +58,11 @@ def change_rule(*, rule: AlertRule, fields: Mapping[str, Any], actor: str) -> Al
         setattr(rule, name, fields[name])
     if faults(rule.kind, partial(getattr, rule)):
         raise Conflict("This rule was changed meanwhile; look at it again.")
+    rule.begun_at = rule.begun  # one of the version before has none
     if not changed.keys() <= HARMLESS:
         rule.version += 1
-        _begin_anew(rule, "its rule was changed")
         rule.begun_at = timezone.now()
+        _begin_anew(rule, "its rule was changed")
     rule.save(update_fields=[*changed, "version", "begun_at", "updated_at"])
     _record(Kind.ALERT_RULE_CHANGED, rule, f"changed: {', '.join(changed)}", actor, changes=changed)
     transaction.on_commit(book.rules.reload)

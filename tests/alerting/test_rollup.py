@@ -88,6 +88,17 @@ def test_hours_from_before_the_rule_and_of_when_it_is_muted_are_not_looked_at(
     assert found(rule) == [(to_datetime(NOON + HOUR), to_datetime(NOON + 3 * HOUR))]
 
 
+def test_a_rule_of_the_version_before_goes_on_too_when_it_is_renamed(
+    alice, sensor, make_rule, look
+):
+    rule = make_rule()
+    AlertRule.objects.update(begun_at=None, updated_at=to_datetime(NOON - HOUR))
+    assert alice.api.patch(f"/alert-rules/{rule.pk}", {"name": "hot"}).status == 200
+    write(sensor, (NOON, 99))
+    look(sensor, NOON + HOUR + 11 * MINUTE)
+    assert found(rule) == [(to_datetime(NOON + HOUR), None)]
+
+
 def test_an_hour_of_which_a_part_is_muted_each_week_is_not_looked_at(
     alice, sensor, make_rule, look
 ):

@@ -3,7 +3,7 @@
 import threading
 import time
 import uuid
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import pytest
@@ -41,6 +41,22 @@ def taken(thing, **query):
 
 def said(thing, command, step, body=None):
     return thing.api.post(f"/devices/commands/{command['id']}/{step}", body)
+
+
+@contextmanager
+def listening(thing, seconds):
+    """A device that has its stream open; at the end, the text of it."""
+    texts = []
+
+    def listen():
+        texts.append(thing.api.get("/devices/commands/stream", seconds=seconds).text)
+        connections.close_all()
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    time.sleep(1)  # it is open by then
+    yield texts
+    thread.join(timeout=seconds + 15)
 
 
 def over():
@@ -285,22 +301,13 @@ def test_a_device_that_is_switched_off_takes_none(alice, sensor):
 @pytest.mark.parametrize("whose", ["device", "owner"])
 def test_one_that_is_switched_off_while_it_listens_hears_no_more(whose, alice, sensor, settings):
     settings.STREAM_CHECK_SECONDS = 3
-    texts = []
-
-    def listen():
-        texts.append(sensor.api.get("/devices/commands/stream", seconds=15).text)
-        connections.close_all()
-
-    thread = threading.Thread(target=listen)
-    thread.start()
-    time.sleep(1)
-    if whose == "device":
-        Device.objects.filter(pk=sensor.id).update(status=Device.Status.INACTIVE)
-    else:
-        type(alice.user).objects.filter(pk=alice.user.pk).update(is_active=False)
-    given = {"name": "x", "params": {}, "expires_in": timedelta(hours=1), "actor": ""}
-    commands.create(devices=[sensor.device], **given)
-    thread.join(timeout=20)
+    with listening(sensor, seconds=15) as texts:
+        if whose == "device":
+            Device.objects.filter(pk=sensor.id).update(status=Device.Status.INACTIVE)
+        else:
+            type(alice.user).objects.filter(pk=alice.user.pk).update(is_active=False)
+        given = {"name": "x", "params": {}, "expires_in": timedelta(hours=1), "actor": ""}
+        commands.create(devices=[sensor.device], **given)
     [text] = texts
     assert "event: command" not in text
     assert text.endswith('event: end\ndata: {"reason":"permission"}\n\n')
@@ -412,17 +419,8 @@ def test_a_stream_tells_of_each_and_ends(alice, sensor):
 
 
 def test_a_stream_is_told_what_comes_while_it_is_open(alice, sensor):
-    texts = []
-
-    def listen():
-        texts.append(sensor.api.get("/devices/commands/stream", seconds=4).text)
-        connections.close_all()
-
-    thread = threading.Thread(target=listen)
-    thread.start()
-    time.sleep(1)
-    given = [give(alice, sensor)["id"] for _ in range(3)]
-    thread.join(timeout=20)
+    with listening(sensor, seconds=4) as texts:
+        given = [give(alice, sensor)["id"] for _ in range(3)]
     [text] = texts
     assert [text.count(one) for one in given] == [1, 1, 1]
 
